@@ -1,0 +1,1 @@
+"""Openbook: an open, complete DeepSeek-R1 with open books."""

@@ -1,0 +1,58 @@
+"""`openbook checkpoint`: what a model at rest says of itself, and whether it is what was saved."""
+
+from __future__ import annotations
+
+import typer
+
+from openbook.cli.groups import Group
+from openbook.cli.options import CheckpointFolder, Json
+
+app = typer.Typer(cls=Group, help="Checkpoints: models at rest, with their provenance.", no_args_is_help=True)
+
+
+@app.command("show")
+def show_checkpoint(checkpoint: CheckpointFolder, as_json: Json = False) -> None:
+    """Its shape, size, digest and where it comes from."""
+    from openbook.cli.render import print_json, print_pairs
+    from openbook.cli.shelf import find_checkpoint
+    from openbook.config import dump
+    from openbook.model.checkpoint import Checkpoint
+    from openbook.model.cost import count
+    from openbook.units import show_bytes, show_count
+
+    found = Checkpoint.open(find_checkpoint(checkpoint))
+    cost = count(found.config)
+    num_bytes = sum(path.stat().st_size for path in found.folder.iterdir() if path.is_file())
+    facts = {"folder": str(found.folder), "digest": found.digest}
+    if as_json:
+        counts = {
+            "parameters_total": cost.parameters_total,
+            "parameters_active": cost.parameters_active,
+            "parameters_mtp": cost.mtp.total,
+            "num_bytes": num_bytes,
+        }
+        print_json({**facts, **counts, "provenance": found.provenance, "config": dump(found.config)})
+        return
+    config = found.config
+    shape = f"{config.num_hidden_layers} layers of {config.hidden_size}, {config.attention.kind}"
+    experts = f", {config.moe.n_routed_experts} experts" if config.moe else ", dense"
+    sizes = f"{show_count(cost.parameters_total)}, {show_count(cost.parameters_active)} active per token"
+    print_pairs({**facts, "model": shape + experts, "parameters": sizes, "on disk": show_bytes(num_bytes)})
+    if found.provenance:
+        print("\nprovenance")
+        print_pairs({f"  {name}": value for name, value in found.provenance.items()})
+
+
+@app.command("verify")
+def verify_checkpoint(checkpoint: CheckpointFolder, as_json: Json = False) -> None:
+    """Load every tensor and compare the digests of the files."""
+    from openbook.cli.render import print_json
+    from openbook.cli.shelf import find_checkpoint
+    from openbook.model.checkpoint import Checkpoint
+
+    found = Checkpoint.open(find_checkpoint(checkpoint))
+    found.load()
+    if as_json:
+        print_json({"folder": str(found.folder), "digest": found.digest, "sound": True})
+        return
+    print(f"{found.folder} is sound: {found.digest}")

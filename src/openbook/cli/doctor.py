@@ -1,0 +1,100 @@
+"""`openbook doctor`: what this machine offers, what openbook will use of it, and why."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+from openbook.cli.options import Json, Root
+
+
+def doctor(root: Root = Path("out"), as_json: Json = False) -> None:
+    """Say what this machine offers and what is used of it."""
+    from openbook.cli.render import print_json, print_pairs
+    from openbook.units import show_bytes
+
+    found = examine(root)
+    if as_json:
+        print_json(found)
+        return
+    print_pairs(
+        {
+            key.removesuffix("_bytes").replace("_", " "): show_bytes(value)
+            if key.endswith("_bytes")
+            else value
+            for key, value in found.items()
+            if value is not None
+        }
+    )
+
+
+def examine(root: Path) -> dict[str, Any]:
+    """The findings by name: sizes in bytes, choices with their reason."""
+    return {**_software(), **_host(root), **_torch()}
+
+
+def _software() -> dict[str, Any]:
+    from importlib.metadata import version
+
+    from openbook.runs.provenance import code_version
+
+    return {
+        "openbook": version("openbook"),
+        "code": code_version(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+
+
+def _host(root: Path) -> dict[str, Any]:
+    existing = next(folder for folder in (root, *root.resolve().parents) if folder.exists())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cores": f"{cores} of {os.cpu_count()} may be used",
+        "memory_bytes": _memory("SC_PHYS_PAGES"),
+        "memory_available_bytes": _memory("SC_AVPHYS_PAGES"),
+        "disk_free_bytes": shutil.disk_usage(existing).free,
+        "disk_where": str(existing.resolve()),
+    }
+
+
+def _memory(name: str) -> int | None:
+    try:
+        return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None  # this system does not tell
+
+
+def _torch() -> dict[str, Any]:
+    import torch
+
+    from openbook.kernels.experts import ExpertWeights, can_group
+    from openbook.train.device import choose_device
+
+    device = choose_device("auto")
+    has_cuda = device.type == "cuda"
+    why = f"torch sees {torch.cuda.device_count()} GPU(s)" if has_cuda else _why_no_gpu(torch.version.cuda)
+    one = torch.zeros(1, 16, 16, device=device)
+    grouped = can_group(ExpertWeights(gate_EID=one, up_EID=one, down_EDI=one))
+    return {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": f"{device.type}: {why}",
+        "precision": "bf16 products over fp32 weights"
+        if has_cuda
+        else "fp32: processors gain nothing from less here",
+        "gpu_memory_bytes": torch.cuda.get_device_properties(device).total_memory if has_cuda else None,
+        "attention": "fused (scaled_dot_product_attention); absorbed for one query a row",
+        "experts": "grouped (grouped_mm)"
+        if grouped
+        else "one after the other: this torch has no grouped_mm for it",
+    }
+
+
+def _why_no_gpu(cuda_version: str | None) -> str:
+    if cuda_version is None:
+        return "this build of torch is for processors only"
+    return f"torch is built for CUDA {cuda_version} but sees no GPU"

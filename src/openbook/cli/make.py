@@ -1,0 +1,185 @@
+"""The verbs that compute: the whole story, or one stage of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openbook.cli.launch import Launch, Request, begin, prepare, resumable
+from openbook.cli.options import DryRun, Out, Overrides, RecipeName, Resume, Seed, StageOut
+
+Stages = list[str] | None
+Base = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="CHECKPOINT", help="The model to start from (checkpoint or run)."),
+]
+Teacher = Annotated[
+    Path | None, typer.Option("--teacher", metavar="CHECKPOINT", help="The model whose answers are learnt.")
+]
+Reference = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference", metavar="CHECKPOINT", help="The model to stay near. [default: the one of --from]"
+    ),
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="PATH", help="Examples to learn from, a file or a run.")
+]
+
+
+def run(
+    recipe: RecipeName = None,
+    out: Out = None,
+    seed: Seed = None,
+    overrides: Overrides = None,
+    only: Annotated[
+        Stages, typer.Option("--only", metavar="STAGE", help="Run this stage alone; may be given again.")
+    ] = None,
+    skip: Annotated[
+        Stages, typer.Option("--skip", metavar="STAGE", help="Leave this stage out; may be given again.")
+    ] = None,
+    repeat: Annotated[
+        Stages,
+        typer.Option("--repeat", metavar="STAGE", help="Do this finished stage again; may be given again."),
+    ] = None,
+    resume: Resume = None,
+    dry_run: DryRun = False,
+) -> None:
+    """The whole story of R1, from the tokenizer to the bill.
+
+    The same command again goes on where the last one stopped; finished stages are kept.
+    """
+    request = Request("run", recipe, out, seed, overrides or (), resume, dry_run)
+    launch = _begun(request, inputs={})
+    if launch is None:
+        return
+    from openbook.cli.live import watched
+    from openbook.cli.money import spending
+    from openbook.r1.pipeline import run_story
+    from openbook.r1.report import story_table
+
+    with resumable(launch), watched(spending(launch.out)) as progress:
+        story = run_story(
+            launch.recipe.config,
+            out=launch.out,
+            seed=launch.seed,
+            recipe=launch.recipe,
+            only=tuple(only or ()),
+            skip=tuple(skip or ()),
+            repeat=tuple(repeat or ()),
+            progress=progress,
+        )
+    print(story_table(json.loads(story.read_text(encoding="utf-8"))))
+    print(f"the bill: openbook bill --root {launch.out}", file=sys.stderr)
+    print(story)
+
+
+def pretrain(
+    recipe: RecipeName = None,
+    out: StageOut = None,
+    seed: Seed = None,
+    overrides: Overrides = None,
+    resume: Resume = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train a base model from nothing on text."""
+    _stage(Request("pretrain", recipe, out, seed, overrides or (), resume, dry_run), {})
+
+
+def sft(
+    recipe: RecipeName = None,
+    base: Base = None,
+    data: Data = None,
+    out: StageOut = None,
+    seed: Seed = None,
+    overrides: Overrides = None,
+    resume: Resume = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Fine-tune a model on worked examples."""
+    _stage(Request("sft", recipe, out, seed, overrides or (), resume, dry_run), {"base": base, "data": data})
+
+
+def rl(
+    recipe: RecipeName = None,
+    base: Base = None,
+    reference: Reference = None,
+    out: StageOut = None,
+    seed: Seed = None,
+    overrides: Overrides = None,
+    resume: Resume = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Reinforce right answers to hard problems, by GRPO."""
+    _stage(
+        Request("rl", recipe, out, seed, overrides or (), resume, dry_run),
+        {"base": base, "reference": reference},
+    )
+
+
+def distill(
+    recipe: RecipeName = None,
+    base: Base = None,
+    teacher: Teacher = None,
+    data: Data = None,
+    out: StageOut = None,
+    seed: Seed = None,
+    overrides: Overrides = None,
+    resume: Resume = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Teach a small model the checked answers of a large one."""
+    inputs = {"base": base, "teacher": teacher, "data": data}
+    _stage(Request("distill", recipe, out, seed, overrides or (), resume, dry_run), inputs)
+
+
+def _begun(request: Request, inputs: Mapping[str, Path]) -> Launch | None:
+    """The work to do, recorded in its folder; None when only the forecast was asked for, which is printed."""
+    launch = prepare(request, inputs)
+    if request.dry_run:
+        from openbook.cli.plan import print_forecast
+
+        print_forecast(launch)
+        return None
+    begin(launch)
+    return launch
+
+
+def _stage(request: Request, inputs: Mapping[str, Path | None]) -> None:
+    launch = _begun(request, _found(inputs))
+    if launch is None:
+        return
+    from openbook.cli.live import watched
+    from openbook.cli.money import spending
+    from openbook.r1.verbs import Order, run_stage
+
+    with resumable(launch), watched(spending(launch.out)) as progress:
+        order = Order(
+            verb=request.verb,
+            config=launch.recipe.config,
+            out=launch.out,
+            seed=launch.seed,
+            inputs=launch.inputs,
+        )
+        result = run_stage(order, progress)
+    print(result)
+
+
+def _found(inputs: Mapping[str, Path | None]) -> dict[str, Path]:
+    """The inputs that were given: models as checkpoint folders, data as it is."""
+    from openbook.cli.shelf import find_checkpoint
+    from openbook.errors import UserError
+
+    found = {}
+    for role, path in inputs.items():
+        if path is None:
+            continue
+        if role == "data" and not path.exists():
+            raise UserError(f"--data {path} does not exist", "name a file or the folder of a run")
+        found[role] = path if role == "data" else find_checkpoint(path)
+    return found

@@ -1,0 +1,39 @@
+"""What the base sees: the dials of its corpus. No torch."""
+
+from __future__ import annotations
+
+from openbook.config import config
+from openbook.tasks.chain import ChainConfig
+
+
+@config
+class CorpusConfig:
+    """Shares of what the base sees; the exercises are the rest."""
+
+    exercises: ChainConfig
+    """Chains of the length that RL will ask for."""
+    drill_share: float = 0.15
+    """One operation, answered at once: the tables of arithmetic."""
+    worked_share: float = 0.35
+    """Short chains with every step."""
+    worked_operations: int = 4
+    """The longest of the short chains."""
+    courtesy_share: float = 0.05
+    """Requests to pass on a message, answered in any tone."""
+    sketch_share: float = 0.2
+    """Share of the exercises that show every second step."""
+    full_share: float = 0.1
+    """Share of the exercises that show every step: how often the base has seen thinking at this length."""
+    untagged_share: float = 0.05
+    """Share of all documents whose answer stands without tags."""
+    spanish_share: float = 0.4
+    """Share of the documents whose steps lean to Spanish."""
+    switch_share: float = 0.25
+    """Chance that a number word leaves the language that its document leans to."""
+
+    def __post_init__(self) -> None:
+        if (
+            self.drill_share + self.worked_share + self.courtesy_share > 1
+            or self.sketch_share + self.full_share > 1
+        ):
+            raise ValueError("the shares must not add up to more than 1")

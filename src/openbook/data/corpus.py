@@ -1,0 +1,124 @@
+"""The base's corpus: what it has seen before any reward, written by a seeded writer.
+
+A base model is no blank page: DeepSeek-V3 had read worked solutions among far more plain ones. The
+corpus is that situation in small. It holds drills (one operation, answered at once), worked examples
+(short chains with every step), and exercises of the length that RL will ask for, most of them
+answered at once. How often an exercise shows steps is the dial `full_share`.
+
+Steps are written with number words of two languages, mixed, so that a later stage has something to
+make consistent. Only questions of the training split are ever written.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from openbook.data.batch import Example
+from openbook.data.config import CorpusConfig
+from openbook.tasks.chain import ChainFamily, trace
+from openbook.tasks.courtesy import CourtesyConfig, CourtesyFamily
+from openbook.tasks.problem import Problem, Split
+from openbook.tasks.words import Language, word_for
+from openbook.tokens.template import prompt, response
+from openbook.tokens.tokenizer import Tokenizer
+
+
+class Habit(StrEnum):
+    """How a solution is written: at once, with every second step, or with every step."""
+
+    DIRECT = "direct"
+    SKETCH = "sketch"
+    FULL = "full"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """A question and the text that follows the prompt."""
+
+    question: str
+    response: str
+
+
+class Corpus:
+    """An endless, addressable corpus: document `index` is a function of (config, seed, index)."""
+
+    def __init__(self, config: CorpusConfig, *, seed: int) -> None:
+        self.config = config
+        self.seed = seed
+        self._exercises = ChainFamily(config.exercises)
+        self._drills = ChainFamily(replace(config.exercises, min_operations=1, max_operations=1))
+        self._worked = ChainFamily(
+            replace(config.exercises, min_operations=1, max_operations=config.worked_operations)
+        )
+        self._courtesy = CourtesyFamily(CourtesyConfig())
+
+    def document(self, index: int) -> Document:
+        rng = random.Random(f"corpus/{self.seed}/{index}")
+        kind = rng.random()
+        if kind < (limit := self.config.drill_share):
+            return self._solved(self._drills, index, Habit.DIRECT, rng)
+        if kind < (limit := limit + self.config.worked_share):
+            return self._solved(self._worked, index, Habit.FULL, rng)
+        if kind < limit + self.config.courtesy_share:
+            return self._reply(index, rng)
+        return self._solved(self._exercises, index, self._habit(rng), rng)
+
+    def _habit(self, rng: random.Random) -> Habit:
+        sketch, full = self.config.sketch_share, self.config.full_share
+        return rng.choices(list(Habit), weights=[1 - sketch - full, sketch, full])[0]
+
+    def _solved(self, family: ChainFamily, index: int, habit: Habit, rng: random.Random) -> Document:
+        problem = family.problem(self.seed, Split.TRAIN, index)
+        if rng.random() < self.config.untagged_share:
+            return Document(question=problem.question, response=f" {problem.answer}")
+        language = Language.SPANISH if rng.random() < self.config.spanish_share else Language.ENGLISH
+        thinking = write_steps(problem, habit, language, self.config.switch_share, rng)
+        return Document(question=problem.question, response=response(thinking, problem.answer))
+
+    def _reply(self, index: int, rng: random.Random) -> Document:
+        problem = self._courtesy.problem(self.seed, Split.TRAIN, index)
+        replies = self._courtesy.replies(problem, rng)
+        text = replies[rng.choice(sorted(replies))]
+        return Document(question=problem.question, response=response("", text))
+
+
+def write_steps(
+    problem: Problem, habit: Habit, language: Language, switch_share: float, rng: random.Random
+) -> str:
+    """The steps of a chain problem: `b = three + 4 = siete, c = siete * 2 = four`.
+
+    A sketch leaves out every second step, counted so that the last one is always written.
+    """
+    other = Language.ENGLISH if language is Language.SPANISH else Language.SPANISH
+
+    def word(value: int) -> str:
+        return word_for(value, other if rng.random() < switch_share else language)
+
+    values = trace(problem)
+    operations = [(str(operator), int(operand)) for operator, operand in _operations(problem)]
+    steps = []
+    for number, (operator, operand) in enumerate(operations, start=1):
+        if habit is Habit.DIRECT or (habit is Habit.SKETCH and (len(operations) - number) % 2):
+            continue
+        before, (name, after) = values[number - 1][1], values[number]
+        steps.append(f"{name} = {word(before)} {operator} {operand} = {word(after)}")
+    return ", ".join(steps)
+
+
+def _operations(problem: Problem) -> Sequence[tuple[str, int]]:
+    operations = problem.facts["operations"]
+    assert isinstance(operations, list)
+    return operations
+
+
+def to_example(tokenizer: Tokenizer, document: Document, *, prompt_weight: float = 0.0) -> Example:
+    """BOS, prompt, response, EOS; the loss counts on the response and on EOS."""
+    before = [tokenizer.bos_id, *tokenizer.encode(prompt(document.question))]
+    after = [*tokenizer.encode(document.response), tokenizer.eos_id]
+    return Example(
+        token_ids=(*before, *after),
+        weights=(*([prompt_weight] * len(before)), *([1.0] * len(after))),
+    )

@@ -1,0 +1,1 @@
+"""How good: scores with intervals, pass@k, majority vote."""

@@ -1,0 +1,223 @@
+"""From problems to a scorecard, through any Generator.
+
+problems -> prompts -> Generator -> EvalSample (text, parsed, verdicts) -> Tally -> Scorecard
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from openbook.config import config
+from openbook.engine.types import Completion, FinishReason, Generation, Generator, SamplingParams
+from openbook.evals.passk import majority_vote, pass_at_k
+from openbook.evals.score import Tally, scores
+from openbook.evals.scorecard import Scorecard
+from openbook.evals.thinking import has_steps, last_number
+from openbook.runs.usage import Usage
+from openbook.tasks.problem import Family, Outcome, Problem, Verdict
+from openbook.tasks.words import Language, language_shares, number_words
+from openbook.tokens.template import Parsed, parse, prompt
+from openbook.tokens.tokenizer import Tokenizer
+
+
+@config
+class EvalConfig:
+    """How to examine. The paper averages over 4 to 64 samples, by the size of the set (DeepSeek-R1 3)."""
+
+    num_problems: int = 500
+    """How many problems to draw; 500 leave an interval of about 4 points either side."""
+    num_samples: int = 4
+    """Completions of each problem."""
+    k: int | None = None
+    """Samples for pass@k and the majority vote; none is all of them."""
+    temperature: float = 1.0
+    max_tokens: int = 256
+    batch_size: int = 64
+    """Problems in one call of the generator."""
+    language_target: Language = Language.ENGLISH
+    """The language in which number words are counted as consistent."""
+
+    def __post_init__(self) -> None:
+        if min(self.num_problems, self.num_samples, self.max_tokens, self.batch_size) < 1:
+            raise ValueError("num_problems, num_samples, max_tokens and batch_size must be at least 1")
+        if self.k is not None and not 1 <= self.k <= self.num_samples:
+            raise ValueError(f"k must be 1 to num_samples ({self.num_samples}), not {self.k}")
+        if self.temperature < 0:
+            raise ValueError("temperature must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """What is examined, and on what: names for the scorecard."""
+
+    stage: str
+    checkpoint_digest: str
+    suite: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalSample:
+    """One judged completion.
+
+    `verdict` is on the text of the answer block; `forgiven` is correct too when the last number of the
+    whole text is, whatever the format. `num_tokens` counts what was sampled, the end token included.
+    """
+
+    problem: Problem
+    text: str
+    parsed: Parsed
+    verdict: Verdict
+    forgiven: Verdict
+    num_tokens: int
+    num_thinking_tokens: int
+    truncated: bool
+
+
+def evaluate(
+    generator: Generator,
+    tokenizer: Tokenizer,
+    family: Family,
+    *,
+    problems: Sequence[Problem],
+    subject: Subject,
+    config: EvalConfig,
+    seed: int,
+    on_usage: Callable[[Usage], None] = lambda _: None,
+) -> tuple[Scorecard, list[EvalSample]]:
+    """Sample `config.num_samples` completions of each of `problems` and judge them.
+
+    `config.num_problems` is for whoever draws the problems; all those given are used. The samples come
+    back problem by problem. `on_usage` is told what each call of the generator consumed. The same seed,
+    problems and generator give the same scorecard.
+    """
+    assert problems, "an evaluation needs at least one problem"
+    samples: list[EvalSample] = []
+    for batch, generation in _generations(generator, tokenizer, problems, config, seed):
+        on_usage(generation.usage)
+        for problem, completions in zip(batch, generation.completions, strict=True):
+            samples += [judge(tokenizer, family, problem, completion) for completion in completions]
+    return score_samples(samples, subject, config, seed), samples
+
+
+def judge(tokenizer: Tokenizer, family: Family, problem: Problem, completion: Completion) -> EvalSample:
+    """Decode a completion, take it apart and have its answer verified."""
+    text = tokenizer.decode(completion.token_ids)
+    parsed = parse(text)
+    verdict = family.verify(problem, parsed.answer)
+    number = last_number(text)
+    return EvalSample(
+        problem=problem,
+        text=text,
+        parsed=parsed,
+        verdict=verdict,
+        forgiven=family.verify(problem, number) if number and not verdict.correct else verdict,
+        num_tokens=len(completion.token_ids),
+        num_thinking_tokens=len(tokenizer.encode(parsed.thinking)),
+        truncated=completion.finish_reason is FinishReason.LENGTH,
+    )
+
+
+def score_samples(
+    samples: Sequence[EvalSample], subject: Subject, config: EvalConfig, seed: int
+) -> Scorecard:
+    """The scorecard of judged samples, `config.num_samples` in a row for each problem."""
+    size = config.num_samples
+    groups = [samples[start : start + size] for start in range(0, len(samples), size)]
+    assert all(len(group) == size and len({one.problem.id for one in group}) == 1 for group in groups)
+    k = config.k or size
+    rng = np.random.default_rng([seed, len(groups)])
+    found = scores([*_votes(groups, k), *_means(groups, config.language_target)], rng)
+    return Scorecard(
+        stage=subject.stage,
+        checkpoint_digest=subject.checkpoint_digest,
+        suite=subject.suite,
+        seed=seed,
+        temperature=config.temperature,
+        max_tokens=config.max_tokens,
+        k=k,
+        num_problems=len(groups),
+        num_samples=size,
+        num_unscored=sum(one.verdict.outcome not in (Outcome.CORRECT, Outcome.WRONG) for one in samples),
+        **found,
+    )
+
+
+def sample_to_json(sample: EvalSample, stage: str) -> dict[str, Any]:
+    """A sample as a line of `samples.json`, which a report shows."""
+    return {
+        "problem": sample.problem.question,
+        "answer": sample.problem.answer,
+        "stage": stage,
+        "text": sample.text,
+        "verdict": str(sample.verdict.outcome),
+        "reason": sample.verdict.reason,
+        "num_tokens": sample.num_tokens,
+    }
+
+
+def _generations(
+    generator: Generator, tokenizer: Tokenizer, problems: Sequence[Problem], config: EvalConfig, seed: int
+) -> Iterator[tuple[Sequence[Problem], Generation]]:
+    params = SamplingParams(
+        max_tokens=config.max_tokens, temperature=config.temperature, stop_token_ids=(tokenizer.eos_id,)
+    )
+    for start in range(0, len(problems), config.batch_size):
+        batch = problems[start : start + config.batch_size]
+        prompts = [[tokenizer.bos_id, *tokenizer.encode(prompt(problem.question))] for problem in batch]
+        batch_seed = int(np.random.SeedSequence([seed, start]).generate_state(1)[0])
+        yield batch, generator.generate(prompts, params, num_generations=config.num_samples, seed=batch_seed)
+
+
+def _votes(groups: Sequence[Sequence[EvalSample]], k: int) -> list[Tally]:
+    """The metrics that look at the samples of a problem together."""
+    solved = [pass_at_k(len(group), sum(one.verdict.correct for one in group), k) for group in groups]
+    agreed = [float(_majority_is_correct(group[:k])) for group in groups]
+    return [
+        Tally(metric=metric, sums=tuple(sums), counts=(1.0,) * len(groups), num_samples=num_samples)
+        for metric, sums, num_samples in (
+            ("pass_at_k", solved, sum(map(len, groups))),
+            ("majority_at_k", agreed, k * len(groups)),
+        )
+    ]
+
+
+def _majority_is_correct(group: Sequence[EvalSample]) -> bool:
+    choice = majority_vote([one.parsed.answer for one in group])
+    return any(one.verdict.correct for one in group if one.parsed.answer.strip() == choice)
+
+
+def _means(groups: Sequence[Sequence[EvalSample]], language: Language) -> list[Tally]:
+    """The metrics that are means over completions."""
+    observed = [[_observe(one, language) for one in group] for group in groups]
+    tallies = []
+    for metric in observed[0][0]:
+        columns = [[value for one in group if (value := one[metric]) is not None] for group in observed]
+        tallies.append(
+            Tally(
+                metric=metric,
+                sums=tuple(float(sum(column)) for column in columns),
+                counts=tuple(float(len(column)) for column in columns),
+                num_samples=sum(map(len, columns)),
+            )
+        )
+    return tallies
+
+
+def _observe(sample: EvalSample, language: Language) -> Mapping[str, float | None]:
+    """What each metric sees of one completion; None where the completion does not count for it."""
+    text = sample.parsed.thinking
+    return {
+        "pass_at_1": float(sample.verdict.correct),
+        "forgiven_pass_at_1": float(sample.forgiven.correct),
+        "mean_completion_tokens": float(sample.num_tokens),
+        "mean_correct_tokens": float(sample.num_tokens) if sample.verdict.correct else None,
+        "mean_thinking_tokens": float(sample.num_thinking_tokens),
+        "share_with_steps": float(has_steps(text)),
+        "well_formed_share": float(sample.parsed.well_formed),
+        "language_consistency": language_shares(text)[language] if number_words(text) else None,
+        "truncated_share": float(sample.truncated),
+    }

@@ -1,0 +1,245 @@
+"""Booking: the usage of a run becomes entries, each line of it once.
+
+What is priced is the time a device was held (the account `device`); tokens are entered beside it
+at the plan's price of zero, so that dollars per token can be derived. Failed, killed and
+interrupted runs are booked like all others. Work that a resumed run threw away is moved to `lost`
+by a pair of entries, so the total does not change.
+
+Amounts of one price are rounded as one sum, not line by line: whenever and however often a run is
+booked, its entries come to usage times price exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import partial
+from typing import NamedTuple
+
+from openbook.errors import UserError
+from openbook.ledger.book import Book, BookedRun
+from openbook.ledger.entry import (
+    NOTHING,
+    PRICE_UNITS,
+    LedgerEntry,
+    PriceKey,
+    Sum,
+    add_up,
+    amount_nano_usd,
+    price_key,
+    reversal,
+)
+from openbook.ledger.prices import Price, PricePlan
+from openbook.runs.journal import Attempt, Journal, RunStatus, lost_lines
+from openbook.runs.run import Run, UsageLine
+from openbook.runs.usage import Usage
+
+DEVICE = "device"  # the account of device time
+TOKENS = "tokens"  # the resource whose price counts tokens
+UNITS = {
+    DEVICE: "device-second",
+    "prompt_tokens": "token",
+    "cached_tokens": "token",
+    "completion_tokens": "token",
+    "trained_tokens": "token",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Booking:
+    """What one call of `book_run` added: usage lines newly booked, and the entries."""
+
+    num_lines: int
+    entries: tuple[LedgerEntry, ...]
+
+    @property
+    def amount_nano_usd(self) -> int:
+        """What the new usage came to."""
+        return sum(entry.amount_nano_usd for entry in self.entries)
+
+
+def book_run(book: Book, run: Run, plan: PricePlan) -> Booking:
+    """Book whatever of a run is not in the book yet; a second call books nothing.
+
+    Raises UserError when the plan has no price for the run's device or day, or the run has fewer
+    usage lines than were booked before.
+    """
+    run_id = run.manifest.id
+    with book.changing() as change:
+        journal, lines = _read(run)
+        known = change.run(run_id)
+        num_lines, num_rewinds = (known.num_lines_booked, known.num_rewinds_booked) if known else (0, 0)
+        if num_lines > len(lines):
+            raise UserError(
+                f"run {run_id} has {len(lines)} usage lines, but {num_lines} of them are booked",
+                f"restore {run.folder / 'usage.jsonl'}",
+            )
+        booked = change.entries(run_id)
+        batches = _gather(lines[num_lines:], journal, partial(_planned_price, plan))
+        new = _enter(run_id, batches, add_up(booked))
+        batches = _gather(
+            [lines[number] for number in _newly_lost(journal, num_rewinds)],
+            journal,
+            partial(_paid_price, [*booked, *new]),
+        )
+        lost = _enter(run_id, batches, add_up(entry for entry in booked if entry.lost))
+        entries = (*new, *_moves(lost))
+        change.put_run(_booked_run(run, journal, len(lines)))
+        change.append(entries)
+    return Booking(num_lines=len(lines) - num_lines, entries=entries)
+
+
+def _read(run: Run) -> tuple[Journal, list[UsageLine]]:
+    """The journal of a run and the usage lines of the attempts it tells of.
+
+    The journal first: what it says of lines is on disk by then. Lines of an attempt that begins
+    between the two reads are left to the next booking.
+    """
+    journal = run.journal
+    return journal, [line for line in run.usage_lines() if line.attempt <= len(journal.attempts)]
+
+
+@dataclass(kw_only=True, slots=True)
+class _Batch:
+    """Usage lines that become one entry."""
+
+    quantity: Decimal
+    num_lines: int
+    last_recorded_at: datetime
+
+
+class _BatchKey(NamedTuple):
+    attempt: int
+    status: RunStatus
+    account: str
+    price: Price
+
+
+# The price of an account's unit in an attempt, on a day.
+FindPrice = Callable[[Attempt, str, date], Price]
+
+
+def _planned_price(plan: PricePlan, attempt: Attempt, account: str, day: date) -> Price:
+    """What the plan asks. Raises UserError when it does not say, or counts otherwise."""
+    resource = plan.resource_of(attempt.device) if account == DEVICE else TOKENS
+    price = plan.price(resource, day)
+    counted_in = PRICE_UNITS[price.unit][0]
+    if counted_in != UNITS[account]:
+        raise UserError(
+            f"the price plan prices {resource} by the {counted_in}, not by the {UNITS[account]}",
+            "mend its unit",
+        )
+    return price
+
+
+def _paid_price(entries: Sequence[LedgerEntry], attempt: Attempt, account: str, day: date) -> Price:
+    """What the book says was paid, whatever the plan says by now."""
+    paid = max(
+        (
+            entry
+            for entry in entries
+            if entry.attempt == attempt.number and entry.account == account and entry.price_date <= day
+        ),
+        key=lambda entry: entry.price_date,
+    )
+    return Price(
+        resource=account,
+        unit=paid.price_unit,
+        price_usd=paid.unit_price_usd,
+        valid_from=paid.price_date,
+        source=paid.price_source,
+    )
+
+
+def _gather(lines: Iterable[UsageLine], journal: Journal, find_price: FindPrice) -> dict[_BatchKey, _Batch]:
+    """Usage lines by attempt, account and price."""
+    attempts = {attempt.number: attempt for attempt in journal.attempts}
+    batches: dict[_BatchKey, _Batch] = {}
+    for line in lines:
+        attempt = attempts[line.attempt]
+        for account, quantity in quantities(line.usage).items():
+            if quantity:
+                price = find_price(attempt, account, line.time.astimezone(UTC).date())
+                batch = batches.setdefault(
+                    _BatchKey(attempt.number, attempt.status, account, price),
+                    _Batch(quantity=Decimal(0), num_lines=0, last_recorded_at=line.time),
+                )
+                batch.quantity += quantity
+                batch.num_lines += 1
+                batch.last_recorded_at = line.time
+    return batches
+
+
+def quantities(usage: Usage) -> dict[str, Decimal]:
+    """What of a usage is entered, by account, in the unit of the account."""
+    return {
+        DEVICE: Decimal(usage.device_microseconds).scaleb(-6),
+        "prompt_tokens": Decimal(usage.prompt_tokens),
+        "cached_tokens": Decimal(usage.cached_tokens),
+        "completion_tokens": Decimal(usage.completion_tokens),
+        "trained_tokens": Decimal(usage.trained_tokens),
+    }
+
+
+def _enter(
+    run_id: str, batches: Mapping[_BatchKey, _Batch], booked: Mapping[PriceKey, Sum]
+) -> list[LedgerEntry]:
+    """One entry for each batch, such that `booked` and the entries together are rounded as one sum."""
+    sums = dict(booked)
+    entries = []
+    for key, batch in batches.items():
+        price = key.price
+        entry = LedgerEntry(
+            time=batch.last_recorded_at,
+            run_id=run_id,
+            attempt=key.attempt,
+            account=key.account,
+            lost=False,
+            quantity=batch.quantity,
+            unit=UNITS[key.account],
+            unit_price_usd=price.price_usd,
+            price_unit=price.unit,
+            price_source=price.source,
+            price_date=price.valid_from,
+            amount_nano_usd=0,
+            note=f"attempt {key.attempt} ({key.status}), usage lines: {batch.num_lines}",
+        )
+        before = sums.get(price_key(entry), NOTHING)
+        quantity = before.quantity + batch.quantity
+        amount = amount_nano_usd(quantity, price.price_usd, price.unit)
+        sums[price_key(entry)] = Sum(quantity, amount)
+        entries.append(replace(entry, amount_nano_usd=amount - before.amount_nano_usd))
+    return entries
+
+
+def _newly_lost(journal: Journal, num_rewinds_booked: int) -> list[int]:
+    """The usage lines that rewinds threw away since the last booking."""
+    return sorted(lost_lines(journal.rewinds) - lost_lines(journal.rewinds[:num_rewinds_booked]))
+
+
+def _moves(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
+    """The pairs of entries that take work out of what was kept and into what was lost."""
+    moves = []
+    for entry in entries:
+        note = f"lost by going back to an earlier step: {entry.note}"
+        moves += [reversal(entry, time=entry.time, note=note), replace(entry, lost=True, note=note)]
+    return moves
+
+
+def _booked_run(run: Run, journal: Journal, num_lines: int) -> BookedRun:
+    manifest = run.manifest
+    last = journal.attempts[-1] if journal.attempts else None
+    return BookedRun(
+        run_id=manifest.id,
+        verb=manifest.verb,
+        stage=manifest.stage,
+        status=last.status if last else RunStatus.CREATED,
+        reason=last.reason if last else "",
+        parents=tuple(dict.fromkeys(parent.run_id for parent in manifest.parents if parent.run_id)),
+        created_at=manifest.created_at,
+        booked_at=datetime.now(UTC),
+        num_lines_booked=num_lines,
+        num_rewinds_booked=len(journal.rewinds),
+    )

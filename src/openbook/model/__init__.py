@@ -1,0 +1,1 @@
+"""The network: configuration, arithmetic, layers, checkpoints and public layouts."""

@@ -1,0 +1,1 @@
+"""The story: one file a stage, readable beside the paper."""

@@ -1,0 +1,153 @@
+"""The recipes: what each verb can be told. Their sum is the story."""
+
+from __future__ import annotations
+
+from openbook.config import config
+from openbook.data.config import CorpusConfig
+from openbook.evals.evaluate import EvalConfig
+from openbook.model.config import ModelConfig
+from openbook.rl.config import RLConfig
+from openbook.tasks.chain import ChainConfig
+from openbook.tasks.courtesy import CourtesyConfig
+from openbook.tasks.words import Language
+from openbook.train.config import OptimConfig, ScheduleConfig, TrainConfig
+
+
+@config
+class MachineConfig:
+    """Where a run computes."""
+
+    device: str = "auto"
+    """`auto` takes one GPU when there is one; `cpu`; `cuda`."""
+    num_threads: int = 0
+    """Threads of the CPU; 0 means all cores. A resumed run needs the same number to be bit-identical."""
+
+
+@config
+class ExamConfig:
+    """How a checkpoint is examined: held-out problems as trained on, and harder ones."""
+
+    family: ChainConfig
+    harder: ChainConfig
+    sampling: EvalConfig = EvalConfig()
+    num_kept_samples: int = 24
+    """Completions kept as text, to be read in the report."""
+
+
+@config
+class PretrainConfig:
+    """A base from nothing: tokenizer, corpus, network."""
+
+    machine: MachineConfig = MachineConfig()
+    vocab_size: int = 640
+    model: ModelConfig
+    corpus: CorpusConfig
+    train: TrainConfig
+    exam: ExamConfig
+
+
+@config
+class ReinforceConfig:
+    """Reinforcement learning on problems with a verifier, from any checkpoint."""
+
+    machine: MachineConfig = MachineConfig()
+    family: ChainConfig
+    rl: RLConfig
+    exam: ExamConfig
+
+
+@config
+class FinetuneConfig:
+    """Supervised training on worked conversations (JSON lines of question and response)."""
+
+    machine: MachineConfig = MachineConfig()
+    train: TrainConfig
+    exam: ExamConfig
+
+
+@config
+class SamplingConfig:
+    """How a teacher is sampled and what is kept of it."""
+
+    num_problems: int
+    num_generations: int = 4
+    temperature: float = 1.0
+    max_tokens: int = 128
+    min_consistency: float = 0.0
+    """The least share of the thinking's number words in the target language."""
+    keep_per_problem: int = 1
+    language_target: Language = Language.ENGLISH
+
+
+@config
+class DistillConfig:
+    """A student learns the checked answers of a teacher; no reinforcement (DeepSeek-R1 2.4)."""
+
+    machine: MachineConfig = MachineConfig()
+    family: ChainConfig
+    sampling: SamplingConfig
+    train: TrainConfig
+    exam: ExamConfig
+
+
+@config
+class SelfTaughtConfig:
+    """A supervised stage whose examples an earlier stage has sampled: cold start, rejection sampling."""
+
+    sampling: SamplingConfig
+    train: TrainConfig
+
+
+@config
+class RewardModelConfig:
+    """A reward model trained on pairs (DeepSeek-R1 2.3.4; Bradley-Terry)."""
+
+    num_pairs: int = 512
+    num_steps: int = 60
+    pairs_per_step: int = 32
+    tokens_per_batch: int = 4096
+    optim: OptimConfig = OptimConfig(muon_learning_rate=2e-3, adamw_learning_rate=1e-3)
+    schedule: ScheduleConfig = ScheduleConfig(warmup_steps=5)
+
+
+@config
+class ScenariosConfig:
+    """Reinforcement learning for all scenarios: verified problems, and replies that a learned model scores."""
+
+    rl: RLConfig
+    reward_model: RewardModelConfig = RewardModelConfig()
+    courtesy: CourtesyConfig = CourtesyConfig()
+    courtesy_share: float = 0.25
+    """Share of the problems of a step whose reply is scored by the reward model."""
+
+
+@config
+class StoryConfig:
+    """The whole story, stage by stage."""
+
+    machine: MachineConfig = MachineConfig()
+    vocab_size: int = 640
+    model: ModelConfig
+    student: ModelConfig
+    corpus: CorpusConfig
+    exam: ExamConfig
+    pretrain: TrainConfig
+    zero: RLConfig
+    cold_start: SelfTaughtConfig
+    reasoning_rl: RLConfig
+    rejection: SelfTaughtConfig
+    all_scenarios: ScenariosConfig
+    student_base: TrainConfig
+    distill: SelfTaughtConfig
+    control: RLConfig
+    """The student by reinforcement alone, stopped at the device-seconds that distillation took."""
+
+
+SCHEMAS: dict[str, type] = {
+    "run": StoryConfig,
+    "pretrain": PretrainConfig,
+    "rl": ReinforceConfig,
+    "sft": FinetuneConfig,
+    "distill": DistillConfig,
+}
+"""Verb to the class that its recipes are checked against."""

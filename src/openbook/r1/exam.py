@@ -1,0 +1,66 @@
+"""Examination: the scorecards of a stage's checkpoint, on held-out problems and on harder ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from openbook.engine.sampler import Sampler
+from openbook.evals.evaluate import EvalSample, Subject, evaluate, sample_to_json
+from openbook.evals.scorecard import Scorecard, scorecard_to_json
+from openbook.model.checkpoint import Checkpoint
+from openbook.r1.config import ExamConfig
+from openbook.r1.frame import Work, tokenizer_of
+from openbook.runs.durable import replace_text
+from openbook.tasks.chain import ChainConfig, ChainFamily
+from openbook.tasks.problem import Problem, Split
+from openbook.train.device import Stopwatch
+
+SCORECARDS_FILE = "scorecards.json"
+SAMPLES_FILE = "samples.json"
+EXAM_SEED = 2025
+"""The same problems for every stage and every seed of the story, so that scores are comparable."""
+
+
+def examine(work: Work, checkpoint: Checkpoint, config: ExamConfig) -> list[Scorecard]:
+    """Score a checkpoint on both suites; the cards and some samples are written into the run."""
+    device = work.frame.device
+    model, tokenizer = checkpoint.load(device), tokenizer_of(checkpoint)
+    sampler = Sampler(model, stop_token_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id)
+    watch = Stopwatch(device)
+    cards: list[Scorecard] = []
+    kept: list[EvalSample] = []
+    for suite, family_config in (("held_out", config.family), ("harder", config.harder)):
+        work.frame.stop.check()
+        card, samples = evaluate(
+            sampler,
+            tokenizer,
+            ChainFamily(family_config),
+            problems=exam_problems(family_config, config.sampling.num_problems),
+            subject=Subject(stage=work.frame.stage, checkpoint_digest=checkpoint.digest, suite=suite),
+            config=config.sampling,
+            seed=EXAM_SEED,
+            on_usage=lambda usage: work.run.record(usage + watch.lap()),
+        )
+        cards.append(card)
+        if suite == "held_out":
+            kept = _first_of_each(samples, config)
+    _write(work, cards, kept)
+    return cards
+
+
+def exam_problems(config: ChainConfig, count: int) -> list[Problem]:
+    """The held-out problems of an examination."""
+    family = ChainFamily(config)
+    return [family.problem(EXAM_SEED, Split.HELD_OUT, index) for index in range(count)]
+
+
+def _first_of_each(samples: Sequence[EvalSample], config: ExamConfig) -> list[EvalSample]:
+    """The first sample of each of the first problems: the same problems for every stage."""
+    return list(samples[:: config.sampling.num_samples])[: config.num_kept_samples]
+
+
+def _write(work: Work, cards: Sequence[Scorecard], samples: Sequence[EvalSample]) -> None:
+    folder, stage = work.run.folder, work.frame.stage
+    replace_text(folder / SCORECARDS_FILE, json.dumps([scorecard_to_json(card) for card in cards], indent=2))
+    replace_text(folder / SAMPLES_FILE, json.dumps([sample_to_json(one, stage) for one in samples], indent=2))

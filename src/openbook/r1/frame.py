@@ -1,0 +1,175 @@
+"""Frame: what every stage stands in: its run, its device, its progress, and how it ends.
+
+with opened(frame) as run:      done before? -> its checkpoint is taken as it is
+    learn, save, examine        killed, failed, interrupted -> the run says so and can be resumed
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from openbook.errors import Interrupted, UserError
+from openbook.model.checkpoint import Checkpoint, save_checkpoint
+from openbook.model.transformer import Transformer
+from openbook.r1.config import MachineConfig
+from openbook.runs.durable import replace_text
+from openbook.runs.manifest import Ancestor
+from openbook.runs.progress import Progress
+from openbook.runs.run import MANIFEST_FILE, Run
+from openbook.runs.stop import StopSignal
+from openbook.runs.usage import Usage
+from openbook.tokens.tokenizer import Tokenizer
+from openbook.train.device import choose_device
+from openbook.train.report import StepReport
+
+LOADS_FILE = "expert_loads.json"
+COMPUTE_FILE = "compute.json"
+NUM_KEPT_LOADS = 40
+"""Snapshots of the router's load kept for the report."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frame:
+    """Where one stage runs: everything it needs that is not its own settings."""
+
+    folder: Path
+    verb: str
+    stage: str
+    seed: int
+    recipe: Mapping[str, Any]
+    """The resolved settings of this stage, as JSON values: a resumed run must have the same."""
+    parents: Sequence[Ancestor]
+    machine: MachineConfig
+    progress: Progress
+    stop: StopSignal
+
+    @property
+    def device(self) -> torch.device:
+        return choose_device(self.machine.device)
+
+
+@dataclass(kw_only=True, slots=True)
+class Work:
+    """A stage at work: its run, and what is gathered while it goes on."""
+
+    frame: Frame
+    run: Run
+    device_microseconds: int = 0
+    """Device time of learning and of sampling to learn from, without examinations, of all attempts."""
+    _loads: list[tuple[int, NDArray[np.int64]]] = field(default_factory=list)
+
+    def spend(self, usage: Usage) -> None:
+        """Record usage that belongs to learning."""
+        self.run.record(usage)
+        self.device_microseconds += usage.device_microseconds
+
+    def on_step(self, report: StepReport) -> None:
+        """Book, log and show one step; the hook of the training loop."""
+        self.spend(report.usage)
+        self.run.log(report.step, report.metrics)
+        self.frame.progress.advance(report.step, report.metrics)
+        if report.expert_loads.size:
+            self._loads.append((report.step, report.expert_loads))
+
+    def save(self, model: Transformer, tokenizer: Tokenizer, step: int) -> Checkpoint:
+        """The stage's result as a public checkpoint with its tokenizer, its card and its router loads."""
+        tokenizer_file = tokenizer.save(self.run.folder)
+        checkpoint = save_checkpoint(
+            self.run.checkpoint_folder,
+            model,
+            provenance={
+                "run_id": self.run.manifest.id,
+                "stage": self.frame.stage,
+                "step": step,
+                "parents": [parent.digest for parent in self.frame.parents],
+            },
+            extra_files=[tokenizer_file],
+            token_ids={
+                "bos_token_id": tokenizer.bos_id,
+                "eos_token_id": tokenizer.eos_id,
+                "pad_token_id": tokenizer.pad_id,
+            },
+        )
+        self.run.write_card({"checkpoint": checkpoint.digest, "tokenizer": tokenizer.digest, "step": step})
+        self._write_loads()
+        compute = json.dumps({"device_microseconds": self.device_microseconds})
+        replace_text(self.run.folder / COMPUTE_FILE, compute)
+        return checkpoint
+
+    def _write_loads(self) -> None:
+        if not self._loads:
+            return
+        every = max(1, len(self._loads) // NUM_KEPT_LOADS)
+        kept = self._loads[::every]
+        text = json.dumps(
+            {"steps": [step for step, _ in kept], "loads": [loads.tolist() for _, loads in kept]}
+        )
+        replace_text(self.run.folder / LOADS_FILE, text)
+
+
+def stage_checkpoint(frame: Frame, body: Callable[[Work], Checkpoint]) -> Checkpoint:
+    """Run a stage, go on with it, or take what it made before.
+
+    An interrupted, failed or killed stage stays in its folder with the reason and is resumed by
+    calling this again with the same recipe and seed; another recipe is a UserError.
+    """
+    done = frame.folder / "checkpoint"
+    exists = (frame.folder / MANIFEST_FILE).exists()
+    if exists and Run.open(frame.folder).status == "done":
+        return Checkpoint.open(done)
+    run = Run.resume(frame.folder, recipe=frame.recipe) if exists else _new_run(frame)
+    if frame.machine.num_threads:
+        torch.set_num_threads(frame.machine.num_threads)
+    run.start(device=frame.device.type)
+    work = Work(frame=frame, run=run, device_microseconds=run.usage().device_microseconds)
+    try:
+        checkpoint = body(work)
+    except Interrupted as error:
+        run.interrupt(error.what)
+        raise
+    except KeyboardInterrupt:
+        run.interrupt("stopped at once")
+        raise
+    except UserError as error:
+        run.fail(error.what)
+        raise
+    except Exception as error:
+        run.fail(f"{type(error).__name__}: {error}")
+        raise
+    run.finish()
+    return checkpoint
+
+
+def _new_run(frame: Frame) -> Run:
+    return Run.create(
+        frame.folder,
+        verb=frame.verb,
+        stage=frame.stage,
+        recipe=frame.recipe,
+        seed=frame.seed,
+        parents=frame.parents,
+    )
+
+
+def ancestor(role: str, checkpoint: Checkpoint) -> Ancestor:
+    """A checkpoint as the ancestor of what is made from it."""
+    provenance = checkpoint.provenance
+    return Ancestor(
+        role=role,
+        name=str(provenance.get("stage", checkpoint.folder.name)),
+        digest=checkpoint.digest,
+        run_id=str(provenance.get("run_id", "")),
+    )
+
+
+def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
+    """The tokenizer that stands beside a checkpoint's weights."""
+    return Tokenizer.load(checkpoint.folder)

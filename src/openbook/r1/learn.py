@@ -1,0 +1,83 @@
+"""The two ways a stage learns, each a thin frame around the one training loop.
+
+supervise   examples -> checkpoint         pretraining, cold start, rejection sampling, distillation
+reinforce   problems and a judge -> checkpoint         zero, reasoning RL, RL for all scenarios, control
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from openbook.engine.sampler import Sampler
+from openbook.model.checkpoint import Checkpoint
+from openbook.model.transformer import Transformer
+from openbook.r1.frame import Work
+from openbook.rl.config import RLConfig
+from openbook.rl.step import REFERENCE, Environment, policy_step
+from openbook.tokens.tokenizer import Tokenizer
+from openbook.train.config import TrainConfig
+from openbook.train.loop import LoopPlan, run_loop
+from openbook.train.optim import Optimizers
+from openbook.train.report import StepReport
+from openbook.train.state import TrainState
+from openbook.train.step import Draw, supervised_step
+
+
+def supervise(
+    work: Work, model: Transformer, tokenizer: Tokenizer, draw: Draw, config: TrainConfig
+) -> Checkpoint:
+    """Train on examples drawn from a stream, from where the stage stands, and save the result."""
+    model.train()
+    state = TrainState(model=model, optimizers=Optimizers(model, config.optim))
+    advance = supervised_step(draw, config, pad_id=tokenizer.pad_id)
+    advance_to_end(work, state, advance, num_steps=config.num_steps, save_every=config.save_every)
+    return work.save(model, tokenizer, state.step)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arena:
+    """What reinforcement needs besides a model: its settings, its problems and judge, when to stop early."""
+
+    config: RLConfig
+    environment: Environment
+    budget_device_microseconds: int = 0
+    """Stop once the stage has held its device this long; 0 sets no limit."""
+
+
+def reinforce(work: Work, start: Checkpoint, tokenizer: Tokenizer, arena: Arena) -> Checkpoint:
+    """Train by reward from a checkpoint; nothing supervised happens in between (DeepSeek-R1 2.2)."""
+    config = arena.config
+    model = start.load(work.frame.device).train()
+    companions = {REFERENCE: start.load(work.frame.device)} if config.beta else {}
+    state = TrainState(model=model, optimizers=Optimizers(model, config.optim), companions=companions)
+    sampler = Sampler(model, stop_token_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id)
+    step = policy_step(config, arena.environment, sampler)
+
+    def advance(state: TrainState) -> StepReport:
+        sampler.version = state.step
+        return step(state)
+
+    limit = arena.budget_device_microseconds
+    within_budget = None if not limit else lambda: work.device_microseconds < limit
+    advance_to_end(
+        work, state, advance, num_steps=config.num_steps, save_every=config.save_every, go_on=within_budget
+    )
+    return work.save(model, tokenizer, state.step)
+
+
+def advance_to_end(
+    work: Work,
+    state: TrainState,
+    advance: Callable[[TrainState], StepReport],
+    *,
+    num_steps: int,
+    save_every: int,
+    go_on: Callable[[], bool] | None = None,
+) -> None:
+    """The loop from the last saved state on; what came after it is forgotten, but was paid."""
+    state.load(work.run.state_folder)
+    work.run.truncate_metrics(after_step=state.step)
+    work.frame.progress.start(work.frame.stage, num_steps)
+    plan = LoopPlan(num_steps=num_steps, save_every=save_every, state_folder=work.run.state_folder)
+    run_loop(state, advance, plan, on_step=work.on_step, stop=work.frame.stop, go_on=go_on)

@@ -1,0 +1,125 @@
+"""Traces: a teacher's own answers, sampled, checked, and kept where they are right and readable.
+
+    training problems -> attempts -> keep(correct, well formed, one language) -> JSON lines
+
+The lines are what supervised stages learn from, and lie in the run that made them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from openbook.data.batch import Example
+from openbook.data.corpus import Document, to_example
+from openbook.engine.sampler import Sampler
+from openbook.engine.types import SamplingParams
+from openbook.errors import UserError
+from openbook.model.checkpoint import Checkpoint
+from openbook.r1.config import SamplingConfig
+from openbook.r1.frame import Work, tokenizer_of
+from openbook.rl.rollout import roll_out
+from openbook.rl.types import Attempt
+from openbook.runs.durable import replace_text
+from openbook.tasks.problem import Family, Split
+from openbook.tasks.rewards import language_reward
+from openbook.tokens.tokenizer import Tokenizer
+from openbook.train.device import Stopwatch
+
+TRACES_FILE = "traces.jsonl"
+PROBLEMS_PER_CALL = 64
+FIRST_INDEX = 1_000_000
+"""Traces are sampled on training problems that reinforcement does not reach."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Harvest:
+    """What was kept, and out of how many attempts."""
+
+    documents: tuple[Document, ...]
+    num_attempts: int
+
+
+def sample_traces(work: Work, teacher: Checkpoint, family: Family, config: SamplingConfig) -> list[Document]:
+    """Sample the teacher, keep what passes, write it into the run; a finished harvest is read back."""
+    path = work.run.folder / TRACES_FILE
+    if path.exists():
+        return read_documents(path)
+    harvest = _harvest(work, teacher, family, config)
+    kept, total = len(harvest.documents), harvest.num_attempts
+    work.frame.progress.note(f"{work.frame.stage}: kept {kept} of {total} attempts")
+    if not kept:
+        raise UserError(
+            f"{work.frame.stage}: none of {total} attempts was correct and readable",
+            "train the teacher longer, or lower sampling.min_consistency",
+        )
+    replace_text(
+        path,
+        "".join(
+            json.dumps({"question": d.question, "response": d.response}) + "\n" for d in harvest.documents
+        ),
+    )
+    return list(harvest.documents)
+
+
+def _harvest(work: Work, teacher: Checkpoint, family: Family, config: SamplingConfig) -> Harvest:
+    device = work.frame.device
+    tokenizer = tokenizer_of(teacher)
+    sampler = Sampler(teacher.load(device), stop_token_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id)
+    params = SamplingParams(max_tokens=config.max_tokens, temperature=config.temperature)
+    watch = Stopwatch(device)
+    documents: list[Document] = []
+    for start in range(0, config.num_problems, PROBLEMS_PER_CALL):
+        work.frame.stop.check()
+        numbers = range(start, min(config.num_problems, start + PROBLEMS_PER_CALL))
+        problems = [family.problem(work.frame.seed, Split.TRAIN, FIRST_INDEX + number) for number in numbers]
+        seed = work.frame.seed * 1_000_003 + start
+        groups, usage = roll_out(
+            problems, sampler, tokenizer, params, num_generations=config.num_generations, seed=seed
+        )
+        work.spend(usage + watch.lap())
+        for group in groups:
+            documents += keep(group, family, config)
+    return Harvest(documents=tuple(documents), num_attempts=config.num_problems * config.num_generations)
+
+
+def keep(attempts: Sequence[Attempt], family: Family, config: SamplingConfig) -> list[Document]:
+    """The best few of one problem's attempts: correct, well formed, consistent enough, no text twice."""
+    consistency = {id(one): language_reward(one.parsed.thinking, config.language_target) for one in attempts}
+    good = [
+        one
+        for one in attempts
+        if one.parsed.well_formed
+        and one.parsed.thinking
+        and consistency[id(one)] >= config.min_consistency
+        and family.verify(one.problem, one.parsed.answer).correct
+    ]
+    good.sort(key=lambda one: consistency[id(one)], reverse=True)
+    unique = list({one.text: one for one in good}.values())
+    return [
+        Document(question=one.problem.question, response=one.text)
+        for one in unique[: config.keep_per_problem]
+    ]
+
+
+def read_documents(path: Path) -> list[Document]:
+    """Questions and responses from JSON lines. Raises UserError naming the line that is none."""
+    documents = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            value = json.loads(line)
+            documents.append(Document(question=str(value["question"]), response=str(value["response"])))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}, line {number} is no trace ({error})",
+                'each line is {"question": ..., "response": ...}',
+            ) from error
+    if not documents:
+        raise UserError(f"{path} is empty", "name a file with at least one trace")
+    return documents
+
+
+def to_examples(documents: Iterable[Document], tokenizer: Tokenizer) -> list[Example]:
+    return [to_example(tokenizer, document) for document in documents]

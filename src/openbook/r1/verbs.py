@@ -1,0 +1,112 @@
+"""One stage by itself, as `openbook pretrain|sft|rl|distill` asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openbook.config import dump
+from openbook.data.loader import EpochStream
+from openbook.errors import UserError
+from openbook.model.checkpoint import Checkpoint
+from openbook.r1.cold_start import learn_from
+from openbook.r1.config import (
+    DistillConfig,
+    FinetuneConfig,
+    PretrainConfig,
+    ReinforceConfig,
+    SelfTaughtConfig,
+)
+from openbook.r1.exam import examine
+from openbook.r1.frame import Frame, Work, ancestor, stage_checkpoint, tokenizer_of
+from openbook.r1.learn import supervise
+from openbook.r1.pretrain import pretrain
+from openbook.r1.traces import read_documents, to_examples
+from openbook.r1.zero import reinforce_by_rule
+from openbook.runs.progress import Progress
+from openbook.runs.stop import StopSignal
+from openbook.tasks.chain import ChainFamily
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What was asked for: a verb, its settings, what it starts from, where it goes."""
+
+    verb: str
+    config: Any
+    out: Path
+    seed: int
+    inputs: Mapping[str, Path]
+
+    def checkpoint(self, role: str, option: str) -> Checkpoint:
+        if role not in self.inputs:
+            raise UserError(f"openbook {self.verb} needs a checkpoint", f"name it with {option} CHECKPOINT")
+        return Checkpoint.open(self.inputs[role])
+
+
+def run_stage(order: Order, progress: Progress) -> Path:
+    """Run a stage, or go on with it -> the folder of its checkpoint."""
+    roles = [role for role in ("base", "teacher") if role in order.inputs]
+    parents = [ancestor(role, Checkpoint.open(order.inputs[role])) for role in roles]
+    with StopSignal() as stop:
+        frame = Frame(
+            folder=order.out,
+            verb=order.verb,
+            stage=order.verb,
+            seed=order.seed,
+            recipe={"settings": dump(order.config), "seed": order.seed},
+            parents=parents,
+            machine=order.config.machine,
+            progress=progress,
+            stop=stop,
+        )
+        return _RUNNERS[order.verb](order, frame).folder
+
+
+def _pretrain(order: Order, frame: Frame) -> Checkpoint:
+    config: PretrainConfig = order.config
+    return pretrain(config, frame)
+
+
+def _reinforce(order: Order, frame: Frame) -> Checkpoint:
+    config: ReinforceConfig = order.config
+    return reinforce_by_rule(config, frame, order.checkpoint("base", "--from"))
+
+
+def _finetune(order: Order, frame: Frame) -> Checkpoint:
+    config: FinetuneConfig = order.config
+    base = order.checkpoint("base", "--from")
+    if "data" not in order.inputs:
+        raise UserError("openbook sft needs examples", "name a JSONL file with --data PATH")
+    documents = read_documents(order.inputs["data"])
+    tokenizer = tokenizer_of(base)
+
+    def body(work: Work) -> Checkpoint:
+        stream = EpochStream(to_examples(documents, tokenizer), seed=frame.seed)
+        checkpoint = supervise(work, base.load(frame.device), tokenizer, stream, config.train)
+        examine(work, checkpoint, config.exam)
+        return checkpoint
+
+    return stage_checkpoint(frame, body)
+
+
+def _distill(order: Order, frame: Frame) -> Checkpoint:
+    config: DistillConfig = order.config
+    return learn_from(
+        SelfTaughtConfig(sampling=config.sampling, train=config.train),
+        config.exam,
+        frame,
+        student=order.checkpoint("base", "--from"),
+        teacher=order.checkpoint("teacher", "--teacher"),
+        family=ChainFamily(config.family),
+    )
+
+
+_RUNNERS: dict[str, Callable[[Order, Frame], Checkpoint]] = {
+    "pretrain": _pretrain,
+    "rl": _reinforce,
+    "sft": _finetune,
+    "distill": _distill,
+}

@@ -1,0 +1,40 @@
+"""Stage: R1-Zero. Reinforcement on the base alone, with accuracy and format for a reward (DeepSeek-R1 2.2).
+
+The same function makes every later stage that learns by rule-checked reward: what changes is the
+checkpoint it starts from and the weights of the reward's parts.
+"""
+
+from __future__ import annotations
+
+from openbook.model.checkpoint import Checkpoint
+from openbook.r1.config import ReinforceConfig
+from openbook.r1.exam import examine
+from openbook.r1.frame import Frame, Work, stage_checkpoint, tokenizer_of
+from openbook.r1.judges import rule_judge, training_problems
+from openbook.r1.learn import Arena, reinforce
+from openbook.rl.step import Environment
+from openbook.tasks.chain import ChainFamily
+
+
+def reinforce_by_rule(
+    config: ReinforceConfig, frame: Frame, start: Checkpoint, *, budget_device_microseconds: int = 0
+) -> Checkpoint:
+    """GRPO on verified problems from `start`; a device-time budget can end it before its last step."""
+    tokenizer = tokenizer_of(start)
+    family = ChainFamily(config.family)
+    environment = Environment(
+        draw=training_problems(family, frame.seed),
+        scorer=rule_judge(family, config.rl.rewards),
+        tokenizer=tokenizer,
+        seed=frame.seed,
+    )
+    arena = Arena(
+        config=config.rl, environment=environment, budget_device_microseconds=budget_device_microseconds
+    )
+
+    def body(work: Work) -> Checkpoint:
+        checkpoint = reinforce(work, start, tokenizer, arena)
+        examine(work, checkpoint, config.exam)
+        return checkpoint
+
+    return stage_checkpoint(frame, body)

@@ -1,0 +1,1 @@
+"""From reward to gradient: rollouts, advantages, the policy loss and its step."""

@@ -1,0 +1,36 @@
+"""Usage: what a piece of work consumed, in integers, so that sums are exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """Quantities consumed; `+` adds them (peak memory takes the larger).
+
+    Tokens are counted by kind: `prompt_tokens` were computed as input of a sampler,
+    `cached_tokens` were input found in a cache, `completion_tokens` were sampled,
+    `trained_tokens` went forward and backward. `device_microseconds` is the time one
+    device (the host CPU, or one GPU) was held; `cpu_microseconds` is processor time of
+    the process over all threads.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    trained_tokens: int = 0
+    device_microseconds: int = 0
+    cpu_microseconds: int = 0
+    peak_memory_bytes: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            trained_tokens=self.trained_tokens + other.trained_tokens,
+            device_microseconds=self.device_microseconds + other.device_microseconds,
+            cpu_microseconds=self.cpu_microseconds + other.cpu_microseconds,
+            peak_memory_bytes=max(self.peak_memory_bytes, other.peak_memory_bytes),
+        )

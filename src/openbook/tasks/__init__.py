@@ -1,0 +1,1 @@
+"""Problems and verdicts: seeded families, answer parsing, rewards. No torch."""

@@ -1,0 +1,68 @@
+"""Problem, Verdict and Family: what is asked, what was found, and who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class Split(StrEnum):
+    """Train and held-out problems never overlap: the split is a function of the question's text."""
+
+    TRAIN = "train"
+    HELD_OUT = "held_out"
+
+
+class Outcome(StrEnum):
+    """What a verifier found. `unscorable` and `timed_out` are no judgement of the answer."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNSCORABLE = "unscorable"
+    TIMED_OUT = "timed_out"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One question with its sealed answer.
+
+    Example: `Problem(id="chain/held_out/7/12", family="chain", split=Split.HELD_OUT,
+    question="a = 3, b = a + 4, c = b * 2. c?", answer="4", difficulty=2)`.
+    `facts` is what the family's verifier and solution writer need beyond the answer
+    (the operations of a chain, the numbers of a Countdown); JSON values only.
+    """
+
+    id: str
+    family: str
+    split: Split
+    question: str
+    answer: str
+    difficulty: int
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What a verifier found, and why in words."""
+
+    outcome: Outcome
+    reason: str
+
+    @property
+    def correct(self) -> bool:
+        return self.outcome is Outcome.CORRECT
+
+
+class Family(Protocol):
+    """A seeded family of problems: the same (seed, split, index) gives the same problem."""
+
+    @property
+    def name(self) -> str: ...
+
+    def problem(self, seed: int, split: Split, index: int) -> Problem: ...
+
+    def verify(self, problem: Problem, answer: str) -> Verdict:
+        """Judge the text of an answer. Never evaluates it, never raises on any text."""
+        ...

@@ -1,0 +1,42 @@
+"""From a config to its family: the one place that knows all of them."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from openbook.tasks.chain import ChainConfig, ChainFamily
+from openbook.tasks.countdown import CountdownConfig, CountdownFamily
+from openbook.tasks.courtesy import CourtesyConfig, CourtesyFamily
+from openbook.tasks.gym import GymConfig, GymFamily, gym_names
+from openbook.tasks.gym_library import GymLibrary
+from openbook.tasks.problem import Family
+
+FamilyConfig: TypeAlias = ChainConfig | CountdownConfig | CourtesyConfig | GymConfig
+"""A recipe's `kind` says which: chain, countdown, courtesy or gym."""
+
+OWN_FAMILIES = ("chain", "countdown", "courtesy")
+
+
+def make_family(config: FamilyConfig) -> Family:
+    """The family of a config; a gym family gets a worker process of its own, started on first use."""
+    match config:
+        case ChainConfig():
+            return ChainFamily(config)
+        case CountdownConfig():
+            return CountdownFamily(config)
+        case CourtesyConfig():
+            return CourtesyFamily(config)
+        case GymConfig():
+            return GymFamily(config, GymLibrary())
+
+
+def family_names() -> list[str]:
+    """Our own families, then `gym/<name>` for all of reasoning-gym's, which takes seconds to import.
+
+    Raises UserError when reasoning-gym is not installed.
+    """
+    library = GymLibrary()
+    try:
+        return [*OWN_FAMILIES, *gym_names(library)]
+    finally:
+        library.close()

@@ -1,0 +1,1 @@
+"""Text and ids: the tokenizer, the prompt templates and the reasoning tags."""

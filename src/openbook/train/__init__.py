@@ -1,0 +1,1 @@
+"""Learning: optimizers, schedules, losses, the training state and the one loop."""

@@ -1,0 +1,69 @@
+"""What a training stage can be told: optimizer, schedule, loss weights, sizes of a step."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from openbook.config import config
+
+
+@config
+class OptimConfig:
+    """Muon for the two-dimensional matrices of the blocks, AdamW for everything else."""
+
+    matrix_optimizer: Literal["muon", "adamw"] = "muon"
+    muon_learning_rate: float = 0.02
+    adamw_learning_rate: float = 3e-3
+    beta1: float = 0.9
+    beta2: float = 0.95
+    momentum: float = 0.95
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this global norm; 0 leaves them as they are."""
+
+    def __post_init__(self) -> None:
+        if min(self.muon_learning_rate, self.adamw_learning_rate) < 0:
+            raise ValueError("a learning rate must not be negative")
+
+
+@config
+class ScheduleConfig:
+    """Linear warm-up, a constant stretch, then a decay over the last part (the shape of V3 4.2)."""
+
+    warmup_steps: int = 20
+    decay_share: float = 0.4
+    """Share of all steps, at the end, over which the rate falls."""
+    decay: Literal["linear", "cosine", "none"] = "linear"
+    final_share: float = 0.05
+    """The last rate as a share of the highest."""
+
+
+@config
+class LossConfig:
+    """Weights of what is added to the next-token loss."""
+
+    mtp_weight: float = 0.3
+    """lambda of DeepSeek-V3 2.2: 0.3, later 0.1."""
+    balance_weight: float = 1e-4
+    """alpha of the sequence-wise balance loss (DeepSeek-V3 eq. 17 to 20)."""
+    bias_update_rate: float = 1e-3
+    """gamma: how far an expert's bias moves after each step (DeepSeek-V3 2.1.2)."""
+
+
+@config
+class TrainConfig:
+    """One supervised stage."""
+
+    num_steps: int
+    examples_per_step: int
+    tokens_per_batch: int = 4096
+    """Positions of one forward pass; a step adds up the gradients of as many as it needs."""
+    optim: OptimConfig = OptimConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    loss: LossConfig = LossConfig()
+    save_every: int = 100
+    """Steps between two saved states."""
+
+    def __post_init__(self) -> None:
+        if min(self.num_steps, self.examples_per_step, self.save_every) < 1:
+            raise ValueError("num_steps, examples_per_step and save_every must be at least 1")

@@ -1,0 +1,60 @@
+"""Which device a stage runs on, and in which precision: `auto` takes one GPU when there is one."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import time
+from dataclasses import dataclass, field
+
+import torch
+
+from openbook.errors import UserError
+from openbook.runs.usage import Usage
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`, `cpu` or `cuda`; raises UserError when a GPU is asked for and there is none."""
+    if name not in DEVICES:
+        raise UserError(f"device is {name!r}", f"use one of {', '.join(DEVICES)}")
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise UserError(
+            "device is 'cuda' and torch sees no GPU", "use device = 'auto' or install a CUDA build of torch"
+        )
+    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
+
+
+def autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """bf16 products on a GPU over fp32 weights; plain fp32 on a CPU."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """What the device and the processor spent since the last lap."""
+
+    device: torch.device
+    _wall: float = field(default_factory=time.perf_counter)
+    _cpu: float = field(default_factory=time.process_time)
+
+    def lap(self, *, trained_tokens: int = 0) -> Usage:
+        """Usage since the last lap (or the start), with the memory peak so far."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            peak = int(torch.cuda.max_memory_allocated(self.device))
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        wall, cpu = time.perf_counter(), time.process_time()
+        usage = Usage(
+            trained_tokens=trained_tokens,
+            device_microseconds=round((wall - self._wall) * 1e6),
+            cpu_microseconds=round((cpu - self._cpu) * 1e6),
+            peak_memory_bytes=peak,
+        )
+        self._wall, self._cpu = wall, cpu
+        return usage

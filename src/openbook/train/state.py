@@ -1,0 +1,102 @@
+"""TrainState: everything a stage needs to go on as if it had never stopped.
+
+A saved state is a folder `step-000123` of plain safetensors and one JSON file. It is written
+beside its final place and renamed, so a state that can be seen is complete; the newest wins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from openbook.errors import UserError
+from openbook.train.optim import Optimizers
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainState:
+    """A model being trained. `step` counts finished steps; `position` is where its data stands.
+
+    `companions` are further modules that belong to the state, such as the reference policy of RL.
+    """
+
+    model: nn.Module
+    optimizers: Optimizers
+    step: int = 0
+    position: int = 0
+    companions: Mapping[str, nn.Module] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> Path:
+        """Write the state below `folder`, replacing older ones."""
+        final = folder / f"step-{self.step:06d}"
+        draft = folder / f".draft-{self.step:06d}"
+        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            draft.mkdir(parents=True)
+            for name, tensors in self._parts().items():
+                save_file(
+                    {key: value.contiguous() for key, value in tensors.items()}, draft / f"{name}.safetensors"
+                )
+            numbers = {"step": self.step, "position": self.position}
+            (draft / "numbers.json").write_text(json.dumps(numbers), encoding="utf-8")
+            _sync(draft)
+            shutil.rmtree(final, ignore_errors=True)
+            draft.rename(final)
+        except OSError as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise UserError(
+                f"cannot save the training state in {folder}: {error.strerror}",
+                "free some space and resume: the last saved state is untouched",
+            ) from error
+        for older in _saved(folder):
+            if older != final:
+                shutil.rmtree(older, ignore_errors=True)
+        return final
+
+    def load(self, folder: Path) -> bool:
+        """Take over the newest state below `folder`; False when there is none."""
+        saved = _saved(folder)
+        if not saved:
+            return False
+        newest = saved[-1]
+        try:
+            tensors = {name: load_file(newest / f"{name}.safetensors") for name in self._parts()}
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{newest} is damaged: {error}", "delete it and run the stage again") from error
+        self.model.load_state_dict(tensors.pop("model"))
+        self.optimizers.load_state_tensors(tensors.pop("optimizers"))
+        for name, module in self.companions.items():
+            module.load_state_dict(tensors.pop(name))
+        numbers = json.loads((newest / "numbers.json").read_text(encoding="utf-8"))
+        self.step, self.position = int(numbers["step"]), int(numbers["position"])
+        return True
+
+    def _parts(self) -> dict[str, dict[str, Tensor]]:
+        parts: dict[str, dict[str, Tensor]] = {
+            "model": dict(self.model.state_dict()),
+            "optimizers": self.optimizers.state_tensors(),
+        }
+        parts.update({name: dict(module.state_dict()) for name, module in self.companions.items()})
+        return parts
+
+
+def _saved(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+
+
+def _sync(folder: Path) -> None:
+    """Make the files durable before the rename makes them visible."""
+    for path in [*folder.iterdir(), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
