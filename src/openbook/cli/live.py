@@ -24,7 +24,7 @@ Spent = Callable[[], str]
 Clock = Callable[[], float]
 
 SHOWN_FIRST = ("loss", "reward", "accuracy", "completion_tokens")
-NUM_SHOWN = 3
+NUM_SHOWN = 2
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -121,7 +121,7 @@ class Bar:
 
     def __init__(self, spent: Spent, clock: Clock = time.monotonic) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
         from rich.table import Column
 
@@ -129,7 +129,6 @@ class Bar:
         self._rich = RichProgress(
             TextColumn("{task.description}", markup=False),
             BarColumn(table_column=Column(min_width=12, max_width=16)),
-            MofNCompleteColumn(),
             TextColumn("{task.fields[details]}", markup=False, table_column=Column(no_wrap=True)),
             console=self._console,
             transient=True,
@@ -144,13 +143,14 @@ class Bar:
         self._drop_task()
         self._pace = Pace(total_steps, self._clock)
         self._started = self._clock()
-        self._task = self._rich.add_task(stage, total=total_steps, details="")
+        self._task = self._rich.add_task(stage, total=total_steps, details=f"0/{total_steps}")
         self._rich.start()
 
     def advance(self, step: int, metrics: Mapping[str, float]) -> None:
         assert self._task is not None, "start a stage before advancing it"
         self._pace.reach(step)
-        parts = (self._pace.show(), self._spent(), show_metrics(metrics))
+        where = f"{step}/{self._pace.total_steps}"
+        parts = (where, self._pace.show(), self._spent(), show_metrics(metrics))
         self._rich.update(self._task, completed=step, details="  ".join(part for part in parts if part))
 
     def note(self, text: str) -> None:

@@ -21,14 +21,8 @@ Base = Annotated[
 Teacher = Annotated[
     Path | None, typer.Option("--teacher", metavar="CHECKPOINT", help="The model whose answers are learnt.")
 ]
-Reference = Annotated[
-    Path | None,
-    typer.Option(
-        "--reference", metavar="CHECKPOINT", help="The model to stay near. [default: the one of --from]"
-    ),
-]
 Data = Annotated[
-    Path | None, typer.Option("--data", metavar="PATH", help="Examples to learn from, a file or a run.")
+    Path | None, typer.Option("--data", metavar="PATH", help="Worked examples to learn from, as JSON lines.")
 ]
 
 
@@ -108,7 +102,6 @@ def sft(
 def rl(
     recipe: RecipeName = None,
     base: Base = None,
-    reference: Reference = None,
     out: StageOut = None,
     seed: Seed = None,
     overrides: Overrides = None,
@@ -116,17 +109,13 @@ def rl(
     dry_run: DryRun = False,
 ) -> None:
     """Reinforce right answers to hard problems, by GRPO."""
-    _stage(
-        Request("rl", recipe, out, seed, overrides or (), resume, dry_run),
-        {"base": base, "reference": reference},
-    )
+    _stage(Request("rl", recipe, out, seed, overrides or (), resume, dry_run), {"base": base})
 
 
 def distill(
     recipe: RecipeName = None,
     base: Base = None,
     teacher: Teacher = None,
-    data: Data = None,
     out: StageOut = None,
     seed: Seed = None,
     overrides: Overrides = None,
@@ -134,7 +123,7 @@ def distill(
     dry_run: DryRun = False,
 ) -> None:
     """Teach a small model the checked answers of a large one."""
-    inputs = {"base": base, "teacher": teacher, "data": data}
+    inputs = {"base": base, "teacher": teacher}
     _stage(Request("distill", recipe, out, seed, overrides or (), resume, dry_run), inputs)
 
 
@@ -146,7 +135,8 @@ def _begun(request: Request, inputs: Mapping[str, Path]) -> Launch | None:
 
         print_forecast(launch)
         return None
-    begin(launch)
+    if request.resume is None:
+        begin(launch)
     return launch
 
 

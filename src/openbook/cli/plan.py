@@ -42,7 +42,7 @@ def plan(
     counts = {key: counted(model, sequence_length) for key, model in models.items()}
     if as_json:
         main = next(iter(counts.values()))
-        print_json({"source": source, "sequence_length": sequence_length, **main, "models": counts})
+        print_json({"source": source, **main, "models": counts})
         return
     print_counts(counts, sequence_length)
 
@@ -53,6 +53,7 @@ def counted(model: ModelConfig, sequence_length: int) -> dict[str, int]:
 
     cost = count(model)
     return {
+        "sequence_length": sequence_length,
         "parameters_total": cost.parameters_total,
         "parameters_active": cost.parameters_active,
         "parameters_mtp": cost.mtp.total,

@@ -22,11 +22,11 @@ def list_recipes(as_json: Json = False) -> None:
     from openbook.cli.shelf import all_recipes
 
     recipes = all_recipes()
-    rows = [(*name.split("/"), _first_comment(path), path) for name, path in recipes.items()]
+    rows = [(*name.split("/", 1), _first_comment(path), str(path)) for name, path in recipes.items()]
     if as_json:
         print_json([dict(zip(("verb", "name", "about", "path"), row, strict=True)) for row in rows])
         return
-    print_table(["verb", "name", "about"], [row[:3] for row in rows])
+    print_table(["verb", "name", "about"], [(verb, name, _short(about)) for verb, name, about, _ in rows])
 
 
 @app.command("show")
@@ -79,6 +79,10 @@ def _check(text: str) -> dict[str, str]:
         return {"recipe": text, "digest": load_recipe(find_recipe(text), SCHEMAS).digest, "error": ""}
     except UserError as error:
         return {"recipe": text, "digest": "", "error": str(error)}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _first_comment(path: Path) -> str:

@@ -14,14 +14,14 @@ def print_json(value: object) -> None:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()
+    columns: Sequence[str], rows: Iterable[Iterable[object]], *, right: Iterable[str] = ()
 ) -> None:
     """Rows under their columns; the columns named in `right` hold numbers and are set to the right."""
     print("\n".join(table_lines(columns, rows, right=right)))
 
 
 def table_lines(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()
+    columns: Sequence[str], rows: Iterable[Iterable[object]], *, right: Iterable[str] = ()
 ) -> list[str]:
     """The lines of a table: head, rule, rows."""
     cells = [[str(cell) for cell in row] for row in rows]

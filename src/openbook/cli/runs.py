@@ -14,6 +14,8 @@ from openbook.cli.options import Json, Root
 if TYPE_CHECKING:
     from openbook.runs.run import Run
 
+COUNTERS = ("time", "attempt", "usage_lines")  # what a metrics row holds beside the metrics
+
 app = typer.Typer(cls=Group, help="Runs: what was done, how it went, what it consumed.", no_args_is_help=True)
 
 
@@ -37,7 +39,9 @@ def list_runs(root: Root = Path("out"), as_json: Json = False) -> None:
         seconds = show_seconds(usage.device_microseconds / 1e6)
         tokens = show_count(usage.trained_tokens + usage.prompt_tokens + usage.completion_tokens)
         status = f"{run.status} ({len(run.attempts)} attempts)" if len(run.attempts) > 1 else str(run.status)
-        rows.append([run.manifest.id, run.manifest.stage, status, seconds, tokens, run.folder])
+        rows.append(
+            [run.manifest.id, run.manifest.stage, status, seconds, tokens, run.folder.relative_to(root)]
+        )
     columns = ["id", "stage", "status", "device time", "tokens", "folder"]
     print_table(columns, rows, right=("device time", "tokens"))
 
@@ -60,7 +64,7 @@ def show_run(
     tables = {
         key: summary.pop(key) for key in ("attempts", "parents", "usage", "last_metrics", "recipe", "host")
     }
-    print_pairs(summary)
+    print_pairs({name: value for name, value in summary.items() if value != ""})
     for title in ("usage", "last_metrics"):
         if tables[title]:
             print(f"\n{title.replace('_', ' ')}")
@@ -68,7 +72,7 @@ def show_run(
     for title in ("parents", "attempts"):
         if tables[title]:
             print(f"\n{title}")
-            print_table(list(tables[title][0]), [list(row.values()) for row in tables[title]])
+            print_table(list(tables[title][0]), [map(_cell, row.values()) for row in tables[title]])
 
 
 def _summary(run: Run) -> dict[str, Any]:
@@ -102,8 +106,15 @@ def _summary(run: Run) -> dict[str, Any]:
             for attempt in run.attempts
         ],
         "usage": asdict(run.usage()),
-        "last_metrics": metrics[-1] if metrics else {},
+        "last_metrics": {name: metrics[-1][name] for name in metrics[-1] if name not in COUNTERS}
+        if metrics
+        else {},
     }
+
+
+def _cell(value: object) -> str:
+    """A value of a table; of a digest as much as people compare."""
+    return f"{value[:19]}..." if isinstance(value, str) and value.startswith("sha256:") else str(value)
 
 
 def _number(value: float) -> str:

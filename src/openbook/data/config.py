@@ -12,9 +12,9 @@ class CorpusConfig:
 
     exercises: ChainConfig
     """Chains of the length that RL will ask for."""
-    drill_share: float = 0.15
-    """One operation, answered at once: the tables of arithmetic."""
-    worked_share: float = 0.35
+    drill_share: float = 0.1
+    """One operation with its step: the tables of arithmetic."""
+    worked_share: float = 0.55
     """Short chains with every step."""
     worked_operations: int = 4
     """The longest of the short chains."""

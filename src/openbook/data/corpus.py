@@ -1,9 +1,9 @@
 """The base's corpus: what it has seen before any reward, written by a seeded writer.
 
 A base model is no blank page: DeepSeek-V3 had read worked solutions among far more plain ones. The
-corpus is that situation in small. It holds drills (one operation, answered at once), worked examples
-(short chains with every step), and exercises of the length that RL will ask for, most of them
-answered at once. How often an exercise shows steps is the dial `full_share`.
+corpus is that situation in small. It holds drills (one operation) and worked examples (short chains),
+both with every step, and exercises of the length that RL will ask for, most of them answered at once.
+How often an exercise shows its steps is the dial `full_share`.
 
 Steps are written with number words of two languages, mixed, so that a later stage has something to
 make consistent. Only questions of the training split are ever written.
@@ -59,7 +59,7 @@ class Corpus:
         rng = random.Random(f"corpus/{self.seed}/{index}")
         kind = rng.random()
         if kind < (limit := self.config.drill_share):
-            return self._solved(self._drills, index, Habit.DIRECT, rng)
+            return self._solved(self._drills, index, Habit.FULL, rng)
         if kind < (limit := limit + self.config.worked_share):
             return self._solved(self._worked, index, Habit.FULL, rng)
         if kind < limit + self.config.courtesy_share:
@@ -88,7 +88,7 @@ class Corpus:
 def write_steps(
     problem: Problem, habit: Habit, language: Language, switch_share: float, rng: random.Random
 ) -> str:
-    """The steps of a chain problem: `b = three + 4 = siete, c = siete * 2 = four`.
+    """The steps of a chain problem: `b = three + four = siete, c = siete * two = four`.
 
     A sketch leaves out every second step, counted so that the last one is always written.
     """
@@ -104,7 +104,8 @@ def write_steps(
         if habit is Habit.DIRECT or (habit is Habit.SKETCH and (len(operations) - number) % 2):
             continue
         before, (name, after) = values[number - 1][1], values[number]
-        steps.append(f"{name} = {word(before)} {operator} {operand} = {word(after)}")
+        shown = word_for(operand, Language.ENGLISH)
+        steps.append(f"{name} = {word(before)} {operator} {shown} = {word(after)}")
     return ", ".join(steps)
 
 

@@ -181,8 +181,8 @@ def _restrict(logits_RV: Tensor, params: SamplingParams) -> Tensor:
     if params.top_p < 1:
         ordered, order = logits_RV.sort(dim=-1, descending=True)
         mass_before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-        dropped = torch.zeros_like(mass_before, dtype=torch.bool).scatter(
-            1, order, mass_before >= params.top_p
-        )
+        beyond = mass_before >= params.top_p
+        beyond[:, 0] = False  # the most likely token always stays, even with top_p 0
+        dropped = torch.zeros_like(beyond).scatter(1, order, beyond)
         logits_RV = logits_RV.masked_fill(dropped, float("-inf"))
     return logits_RV

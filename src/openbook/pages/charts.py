@@ -94,7 +94,9 @@ def line_chart(chart: LineChart) -> Markup:
 
 
 def panel(height: float, x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes: horizontal grid lines only, both labels written horizontally."""
+    """A figure with one pair of axes: whole numbers along x, grid lines along y, labels horizontal."""
+    from matplotlib.ticker import MaxNLocator
+
     figure = new_figure(height)
     axes = figure.add_axes((46 / WIDTH, 40 / height, 1 - 58 / WIDTH, 1 - 66 / height))
     for side in ("top", "right", "left"):
@@ -104,7 +106,8 @@ def panel(height: float, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     axes.set_axisbelow(True)
     axes.tick_params(length=0, pad=5, labelsize=FONT_SIZE, labelcolor=paint("muted"))
     axes.tick_params(axis="x", length=3, color=paint("line"))
-    axes.locator_params(axis="both", nbins=6)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.xaxis.set_major_formatter(lambda value, _: show(value))
     axes.set_xlabel(x_label, fontsize=FONT_SIZE, color=paint("muted"), loc="right", labelpad=3)
     figure.text(6 / WIDTH, 1 - 4 / height, y_label, fontsize=FONT_SIZE, color=paint("muted"), va="top")

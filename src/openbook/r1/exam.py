@@ -10,13 +10,12 @@ from openbook.evals.evaluate import EvalSample, Subject, evaluate, sample_to_jso
 from openbook.evals.scorecard import Scorecard, scorecard_to_json
 from openbook.model.checkpoint import Checkpoint
 from openbook.r1.config import ExamConfig
-from openbook.r1.frame import Work, tokenizer_of
+from openbook.r1.frame import SCORECARDS_FILE, Work, tokenizer_of
 from openbook.runs.durable import replace_text
 from openbook.tasks.chain import ChainConfig, ChainFamily
 from openbook.tasks.problem import Problem, Split
 from openbook.train.device import Stopwatch
 
-SCORECARDS_FILE = "scorecards.json"
 SAMPLES_FILE = "samples.json"
 EXAM_SEED = 2025
 """The same problems for every stage and every seed of the story, so that scores are comparable."""

@@ -32,6 +32,7 @@ from openbook.train.report import StepReport
 
 LOADS_FILE = "expert_loads.json"
 COMPUTE_FILE = "compute.json"
+SCORECARDS_FILE = "scorecards.json"
 NUM_KEPT_LOADS = 40
 """Snapshots of the router's load kept for the report."""
 
@@ -145,7 +146,19 @@ def stage_checkpoint(frame: Frame, body: Callable[[Work], Checkpoint]) -> Checkp
         run.fail(f"{type(error).__name__}: {error}")
         raise
     run.finish()
+    frame.progress.finish(frame.stage, _summary(run))
     return checkpoint
+
+
+def _summary(run: Run) -> str:
+    """The stage's result in one line, from its scorecards where it has been examined."""
+    path = run.folder / SCORECARDS_FILE
+    if not path.exists():
+        return "done"
+    cards = {card["suite"]: card for card in json.loads(path.read_text(encoding="utf-8"))}
+    shown = [f"{suite.replace('_', ' ')} {card['pass_at_1']['value']:.1%}" for suite, card in cards.items()]
+    length = cards["held_out"]["mean_completion_tokens"]["value"]
+    return f"pass@1 {', '.join(shown)}; {length:.0f} tokens"
 
 
 def _new_run(frame: Frame) -> Run:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from openbook.engine.sampler import Sampler
 from openbook.model.checkpoint import Checkpoint
 from openbook.model.transformer import Transformer
+from openbook.r1.fits import Load, require_fit
 from openbook.r1.frame import Work
 from openbook.rl.config import RLConfig
 from openbook.rl.step import REFERENCE, Environment, policy_step
@@ -48,6 +49,8 @@ class Arena:
 def reinforce(work: Work, start: Checkpoint, tokenizer: Tokenizer, arena: Arena) -> Checkpoint:
     """Train by reward from a checkpoint; nothing supervised happens in between (DeepSeek-R1 2.2)."""
     config = arena.config
+    load = Load(model=start.config, tokens_per_batch=config.tokens_per_batch, num_companions=bool(config.beta))
+    require_fit(load, work.frame.device)
     model = start.load(work.frame.device).train()
     companions = {REFERENCE: start.load(work.frame.device)} if config.beta else {}
     state = TrainState(model=model, optimizers=Optimizers(model, config.optim), companions=companions)

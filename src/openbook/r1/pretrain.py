@@ -14,6 +14,7 @@ from openbook.model.init import initialize
 from openbook.model.transformer import Transformer
 from openbook.r1.config import PretrainConfig
 from openbook.r1.exam import examine
+from openbook.r1.fits import Load, require_fit
 from openbook.r1.frame import Frame, Work, stage_checkpoint
 from openbook.r1.learn import supervise
 from openbook.tokens.template import prompt
@@ -25,6 +26,8 @@ NUM_TOKENIZER_DOCUMENTS = 4000
 
 def pretrain(config: PretrainConfig, frame: Frame, tokenizer: Tokenizer | None = None) -> Checkpoint:
     """A base model from nothing. A given tokenizer is used as it is; without one, one is trained."""
+
+    require_fit(Load(model=config.model, tokens_per_batch=config.train.tokens_per_batch), frame.device)
 
     def body(work: Work) -> Checkpoint:
         corpus = Corpus(config.corpus, seed=frame.seed)

@@ -19,8 +19,8 @@ MAX_LAYERS_SHOWN = 6
 _FAMOUS = """<p>R1-Zero has no worked example to copy: only a verifier that says right or wrong. Two curves
 made it famous, and here they are for this model: how often it is right, and how long it thinks.</p>
 {{ famous }}
-<p class="note">Thin lines are single steps, thick ones their running mean; dots are examinations on held-out
-problems during training. The paper's own curves go from 15.6% to 77.9% on AIME 2024, over 10,400 steps.</p>
+<p class="note">Thin lines are single steps, thick ones their running mean{{ dots }}. The paper's own curves
+go from 15.6% to 77.9% on AIME 2024, over 10,400 steps.</p>
 <h3>What moved underneath</h3>
 {{ underneath }}"""
 
@@ -37,7 +37,9 @@ def zero_section(story: Story) -> Section:
     if stage is None or not stage.metrics:
         body = missing(_why_no_curves("zero", stage))
     else:
-        body = fill(_FAMOUS, famous=_famous(stage), underneath=_underneath(stage))
+        examined = series(stage.metrics, "eval_pass_at_1")[0]
+        dots = "; dots are examinations on held-out problems" if examined else ""
+        body = fill(_FAMOUS, famous=_famous(stage), dots=dots, underneath=_underneath(stage))
     return Section(id="zero", short_title="R1-Zero", title=title, body=body)
 
 
@@ -110,7 +112,7 @@ def _famous(stage: Stage) -> Markup:
 
 
 def _positive(line: Line | None) -> Line | None:
-    """Without the zeros, which stand for a step without any correct completion."""
+    """Without its zeros: of a metric that is never 0, they are steps with nothing to measure."""
     if line is None:
         return None
     y = [value if value > 0 else math.nan for value in line.y]
@@ -136,7 +138,9 @@ def _underneath(stage: Stage) -> Markup:
     ]
     charts += _chart("zero-waste", "Rollouts without use", "share", trouble, percent=True)
     charts += _chart("zero-entropy", "Entropy", "nats a token", [curve(stage, "entropy", "")])
-    charts += _chart("zero-kl", "Distance from the reference (KL)", "nats a token", [curve(stage, "kl", "")])
+    charts += _chart(
+        "zero-kl", "Distance from the reference (KL)", "nats a token", [_positive(curve(stage, "kl", ""))]
+    )
     charts += _chart(
         "zero-gradient", "Gradient norm", "norm before clipping", [curve(stage, "grad_norm", "")]
     )
@@ -156,8 +160,12 @@ def _short_curves(stage: Stage, name: str) -> list[Markup]:
         return charts + _chart(
             f"{name}-length", f"{stage.title}: response length", "tokens a response", length
         )
-    losses = [curve(stage, "loss", "next token"), curve(stage, "mtp_loss", "the one after it (MTP)")]
-    return _chart(f"{name}-loss", f"{stage.title}: loss", "nats a token", losses, from_zero=False)
+    losses = [
+        curve(stage, "loss", "next token"),
+        _positive(curve(stage, "mtp_loss", "the one after it (MTP)")),
+    ]
+    unit = "nats a pair" if stage.name == "reward_model" else "nats a token"
+    return _chart(f"{name}-loss", f"{stage.title}: loss", unit, losses, from_zero=False)
 
 
 def _load_maps(loads: Loads) -> list[Markup]:

@@ -6,6 +6,7 @@
         scorecards.json             one scorecard for each suite (held_out, harder)
         samples.json                completions of a few problems, with their verdicts
         expert_loads.json           tokens by expert: {"steps": [...], "loads": [step][layer][expert]}
+        compute.json                device time of learning, examinations left out
 
 Whatever is missing or damaged is left out and told in `Story.troubles`, never raised: a report of a
 story that broke is the one that is needed most.
@@ -23,7 +24,6 @@ from typing import Any
 
 from openbook.errors import UserError
 from openbook.evals.scorecard import Scorecard, scorecard_from_json
-from openbook.runs.journal import RunStatus
 from openbook.runs.run import Run
 from openbook.runs.store import find_runs
 
@@ -66,16 +66,17 @@ class Loads:
 class Stage:
     """A stage with whatever is known of it; `row` is its line of story.json, empty where it has none.
 
-    `metrics` are the rows of its latest run, `folder` the folder of the stage.
+    `metrics` are the rows of its run. `learning_seconds` is the device time without examinations, NaN
+    where it is not known.
     """
 
     name: str
-    folder: Path
     row: Mapping[str, Any]
     scorecards: Mapping[str, Scorecard]
     samples: tuple[Sample, ...]
     metrics: tuple[Mapping[str, float], ...]
     loads: Loads | None
+    learning_seconds: float
     run: Run | None
 
     @property
@@ -84,9 +85,7 @@ class Stage:
 
     def number(self, key: str) -> float:
         """A number of the stage's row; NaN where there is none."""
-        value = self.row.get(key)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return float(value) if is_number and value is not None else math.nan
+        return number(self.row, key)
 
     @property
     def is_student(self) -> bool:
@@ -133,7 +132,7 @@ def read_story(folder: Path) -> Story:
             f"{folder} holds no story: no story.json and no run", "name the folder of an `openbook run`"
         )
     launch = reader.json(folder / "launch.json")
-    stages = tuple(reader.stage(name, row, runs) for name, row in _order(rows, runs))
+    stages = tuple(reader.stage(name, row, runs) for name, row in _order(rows, runs, folder))
     return Story(
         name=folder.resolve().name,
         folder=folder,
@@ -142,6 +141,12 @@ def read_story(folder: Path) -> Story:
         runs=tuple(runs),
         troubles=tuple(reader.troubles),
     )
+
+
+def number(row: Mapping[str, Any], key: str) -> float:
+    """A number of a row of story.json; NaN where there is none."""
+    value = row.get(key)
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def stage_title(name: str) -> str:
@@ -157,13 +162,25 @@ def series(rows: Sequence[Mapping[str, float]], key: str) -> tuple[tuple[float, 
     return tuple(step for step, _ in found), tuple(value for _, value in found)
 
 
-def _order(rows: Sequence[Mapping[str, Any]], runs: Sequence[Run]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Stages as story.json has them, then those that only have a run: unfinished or failed ones."""
-    named: list[tuple[str, Mapping[str, Any]]] = [(str(row.get("stage", "?")), row) for row in rows]
-    known = {name for name, _ in named}
-    return named + [
-        (name, {}) for name in dict.fromkeys(run.manifest.stage for run in runs) if name not in known
-    ]
+def _order(
+    rows: Sequence[Mapping[str, Any]], runs: Sequence[Run], folder: Path
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Stages as story.json has them; those that only have a run go where the number of their folder says."""
+    ordered: list[tuple[str, Mapping[str, Any]]] = [(str(row.get("stage", "?")), row) for row in rows]
+    numbers = {
+        run.manifest.stage: int(match[1])
+        for run in runs
+        if run.folder.parent == folder and (match := re.match(r"(\d+)-", run.folder.name))
+    }
+    for name in dict.fromkeys(run.manifest.stage for run in runs):
+        if all(name != known for known, _ in ordered):
+            later = [
+                at
+                for at, (other, _) in enumerate(ordered)
+                if numbers.get(other, -1) > numbers.get(name, math.inf)
+            ]
+            ordered.insert(min(later, default=len(ordered)), (name, {}))
+    return ordered
 
 
 class _Reader:
@@ -193,22 +210,29 @@ class _Reader:
         return [row for row in found if isinstance(row, Mapping)]
 
     def stage(self, name: str, row: Mapping[str, Any], runs: Sequence[Run]) -> Stage:
-        """The stage with its latest run (of finished ones, if any) and the files that lie beside it."""
-        mine = [run for run in runs if run.manifest.stage == name]
-        run = next(
-            (run for run in reversed(mine) if run.status is RunStatus.DONE), mine[-1] if mine else None
-        )
+        """The stage with its run and the files that lie beside it."""
+        run = self._run_of(name, row, runs)
         folder = run.folder if run else self._folder_of(name)
         return Stage(
             name=name,
-            folder=folder,
             row=row,
             scorecards=self._scorecards(folder),
             samples=self._samples(folder),
             metrics=self._metrics(run),
             loads=self._loads(folder),
+            learning_seconds=self._learning_seconds(folder),
             run=run,
         )
+
+    def _run_of(self, name: str, row: Mapping[str, Any], runs: Sequence[Run]) -> Run | None:
+        """The run that the row names, else the one in the stage's own folder, else the latest of the stage.
+
+        Runs that were set aside, to be repeated, are in the bill but not in the curves.
+        """
+        mine = [run for run in runs if run.manifest.stage == name]
+        named = [run for run in mine if run.manifest.id == row.get("run_id")]
+        in_place = [run for run in mine if run.folder.parent == self.folder]
+        return next((found[-1] for found in (named, in_place, mine) if found), None)
 
     def _folder_of(self, name: str) -> Path:
         matching = [
@@ -252,6 +276,10 @@ class _Reader:
         except UserError as error:
             self.troubles.append(error.what)
             return ()
+
+    def _learning_seconds(self, folder: Path) -> float:
+        data = self._beside(folder, "compute.json")
+        return number(data, "device_microseconds") / 1e6 if isinstance(data, Mapping) else math.nan
 
     def _loads(self, folder: Path) -> Loads | None:
         data = self._beside(folder, "expert_loads.json")

@@ -14,7 +14,7 @@ from openbook.pages.bars import Bar, BarChart, bar_chart
 from openbook.pages.charts import multiples
 from openbook.pages.page import Section, fill, missing
 from openbook.pages.tables import ABSENT, Column, Table, html_table
-from openbook.r1.report_story import HARDER, HELD_OUT, STUDENT_STAGES, Stage, Story, stage_title
+from openbook.r1.report_story import HARDER, HELD_OUT, STUDENT_STAGES, Stage, Story, number, stage_title
 from openbook.runs.run import Run
 from openbook.units import show_seconds, show_usd, to_nano_usd
 
@@ -46,8 +46,8 @@ def story_rows(stages: Sequence[Mapping[str, Any]]) -> Table:
     labels = ("pass@1 (95 %)", "majority", "tokens", "time", "cost")
     columns = (Column(label="stage"), *(Column(label=label, number=True) for label in labels))
     rows = tuple((str(stage.get("stage", "?")), *_story_cells(stage)) for stage in stages)
-    seconds = [_number(stage, "wall_seconds") for stage in stages]
-    costs = [_number(stage, "cost_usd") for stage in stages]
+    seconds = [number(stage, "wall_seconds") for stage in stages]
+    costs = [number(stage, "cost_usd") for stage in stages]
     total = ("total", "", "", "", show_time(_sum(seconds)), show_cost(_sum(costs)))
     return Table(columns=columns, rows=rows, total=total if rows else ())
 
@@ -114,13 +114,13 @@ def show_cost(usd: float) -> str:
 
 
 def _story_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    low, high = _number(row, "pass_at_1_low"), _number(row, "pass_at_1_high")
+    low, high = number(row, "pass_at_1_low"), number(row, "pass_at_1_high")
     return (
-        show_interval(_number(row, "pass_at_1"), low, high),
-        show_percent(_number(row, "majority_at_k")),
-        _show_tokens(_number(row, "mean_completion_tokens")),
-        show_time(_number(row, "wall_seconds")),
-        show_cost(_number(row, "cost_usd")),
+        show_interval(number(row, "pass_at_1"), low, high),
+        show_percent(number(row, "majority_at_k")),
+        _show_tokens(number(row, "mean_completion_tokens")),
+        show_time(number(row, "wall_seconds")),
+        show_cost(number(row, "cost_usd")),
     )
 
 
@@ -168,18 +168,13 @@ def _show_tokens(tokens: float) -> str:
     return f"{tokens:.1f}" if math.isfinite(tokens) else ABSENT
 
 
-def _number(row: Mapping[str, Any], key: str) -> float:
-    value = row.get(key)
-    return float(value) if isinstance(value, int | float) else math.nan
-
-
 def _sum(values: Sequence[float]) -> float:
     finite = [value for value in values if math.isfinite(value)]
     return math.fsum(finite) if finite else math.nan
 
 
 def _comparison(distilled: Stage, control: Stage) -> str:
-    seconds = [stage.number("device_seconds") for stage in (distilled, control)]
+    seconds = [_learning_seconds(stage) for stage in (distilled, control)]
     scores = [show_percent(stage.number("pass_at_1")) for stage in (distilled, control)]
     said = (
         f"Distilled from the large model's checked answers, the student solves {scores[0]}; "
@@ -189,10 +184,18 @@ def _comparison(distilled: Stage, control: Stage) -> str:
         return said + "How much device time each was given is not known."
     times = [show_seconds(value) for value in seconds]
     if max(seconds) / min(seconds) - 1 < EQUAL_WITHIN:
-        return said + f"Both were given the same device time: {times[0]} and {times[1]}."
+        return said + (
+            f"Both were given the same device time: {times[0]} and {times[1]}, sampling from the teacher "
+            "included and examinations left out."
+        )
     return said + (
         f"The comparison is not at equal device time: distillation took {times[0]}, reinforcement {times[1]}."
     )
+
+
+def _learning_seconds(stage: Stage) -> float:
+    """Device time without examinations, which are alike for all; with them where it is not known apart."""
+    return stage.learning_seconds if math.isfinite(stage.learning_seconds) else stage.number("device_seconds")
 
 
 def _student_table(students: Sequence[Stage]) -> Table:
@@ -205,9 +208,9 @@ def _student_table(students: Sequence[Stage]) -> Table:
     rows = []
     for stage in students:
         pass_at_1, _, tokens, _, cost = _story_cells(stage.row)
-        seconds = stage.number("device_seconds")
+        seconds = _learning_seconds(stage)
         harder = stage.scorecards.get(HARDER)
-        shown = f"{seconds:,.1f}" if math.isfinite(seconds) else ABSENT
+        shown = f"{seconds:,.{1 if seconds >= 10 else 2}f}" if math.isfinite(seconds) else ABSENT
         rows.append((ways[stage.name], pass_at_1, _share(harder and harder.pass_at_1), tokens, shown, cost))
     columns = (Column(label="the student"), *(Column(label=label, number=True) for label in labels))
     return Table(columns=columns, rows=tuple(rows))

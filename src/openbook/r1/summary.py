@@ -11,7 +11,7 @@ from typing import Any
 from openbook.evals.scorecard import headline, scorecard_from_json
 from openbook.ledger.prices import PricePlan
 from openbook.ledger.statement import StatementRow
-from openbook.r1.exam import SCORECARDS_FILE
+from openbook.r1.frame import SCORECARDS_FILE
 from openbook.r1.report import write_report
 from openbook.r1.report_bill import price_story
 from openbook.r1.report_story import read_story

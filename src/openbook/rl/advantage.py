@@ -22,12 +22,12 @@ def with_advantages(group: Group) -> RewardedGroup:
 
 
 def group_advantages(rewards: Sequence[float]) -> list[float]:
-    """(r - mean) / (sample standard deviation + 1e-4); zeros for fewer than two rewards.
+    """(r - mean) / (sample standard deviation + 1e-4); zeros for fewer than two rewards or equal ones.
 
     >>> [round(a, 3) for a in group_advantages([1.0, 0.0, 0.0, 0.0])]
     [1.5, -0.5, -0.5, -0.5]
     """
-    if len(rewards) < 2:
+    if len(set(rewards)) < 2:  # equal ones too: rounding of their mean would look like a signal
         return [0.0] * len(rewards)
     mean = math.fsum(rewards) / len(rewards)
     variance = math.fsum((reward - mean) ** 2 for reward in rewards) / (len(rewards) - 1)

@@ -40,13 +40,12 @@ class RLConfig:
     save_every: int = 20
 
     def __post_init__(self) -> None:
-        total = self.num_problems * self.num_generations
         if self.num_generations < 2:
             raise ValueError(
                 f"num_generations is {self.num_generations}; a group needs at least 2 to be compared"
             )
-        if total % self.num_minibatches:
+        if self.num_problems % self.num_minibatches:
             raise ValueError(
-                f"{self.num_problems} problems x {self.num_generations} generations = {total} completions "
-                f"do not divide into {self.num_minibatches} minibatches"
+                f"{self.num_problems} problems, whose groups stay whole, do not divide "
+                f"into {self.num_minibatches} minibatches"
             )

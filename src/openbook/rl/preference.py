@@ -8,6 +8,7 @@ It judges what no rule can, and can be fooled: whoever uses it watches a measure
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ def preference_step(
         loss.backward()  # type: ignore[no-untyped-call]
         share = rate_share(schedule, state.step, num_steps)
         grad_norm = clip_gradients(model, optim.max_grad_norm)
-        if torch.isfinite(loss):
+        if torch.isfinite(loss) and math.isfinite(grad_norm):
             state.optimizers.step(share)
         state.step += 1
         state.position += len(pairs)

@@ -22,6 +22,7 @@ from openbook.errors import UserError
 from openbook.tasks.answers import verify_number
 from openbook.tasks.problem import Problem, Split, Verdict
 from openbook.tasks.split import Address, draw
+from openbook.tasks.words import Language, value_of, word_for
 
 LETTERS = string.ascii_lowercase
 OPERATORS = "+-*"
@@ -41,6 +42,8 @@ class ChainConfig:
     """Values are kept in 0 .. modulus - 1; 10 keeps every value one digit."""
     operations: str = OPERATORS
     """Which of + - * occur, each as likely as the others."""
+    numerals: Literal["digits", "words"] = "digits"
+    """Whether the question writes its numbers as `4` or as `four`; the answer is in digits either way."""
     start_letters: int = 8
     """How many different first letters occur, from `a` on; 1 lets every chain begin with `a`."""
 
@@ -51,6 +54,8 @@ class ChainConfig:
             raise ValueError("modulus must be at least 2")
         if not self.operations or set(self.operations) - set(OPERATORS):
             raise ValueError(f"operations must be some of {OPERATORS}, not {self.operations!r}")
+        if self.numerals == "words" and self.modulus > 10:
+            raise ValueError("numerals = 'words' has words up to nine: modulus must be at most 10")
         if self.start_letters < 1 or self.start_letters + self.max_operations > len(LETTERS):
             raise ValueError("start_letters must be at least 1, and with max_operations at most 26")
 
@@ -118,7 +123,7 @@ class ChainFamily:
             id=address.id,
             family=self.name,
             split=split,
-            question=chain.question,
+            question=in_words(chain.question) if self.config.numerals == "words" else chain.question,
             answer=str(values[-1]),
             difficulty=len(chain.steps),
             facts={
@@ -156,12 +161,27 @@ _FIRST = re.compile(r"([a-z]) = ([0-9]{1,9})")
 _STEP = re.compile(r"([a-z]) = ([a-z]) ([-+*]) ([0-9]{1,9})")
 
 
+def in_words(question: str) -> str:
+    """A question with its digits as English words: `a = 3, b = a + 4. b?` to `a = three, b = a + four. b?`."""
+    return re.sub("[0-9]", lambda digit: word_for(int(digit[0]), Language.ENGLISH), question)
+
+
+def in_digits(question: str) -> str:
+    """The reverse of `in_words`."""
+    return re.sub("[a-z]{3,}", lambda word: str(_digit_of(word[0])), question)
+
+
+def _digit_of(word: str) -> int | str:
+    value = value_of(word)
+    return word if value is None else value
+
+
 def parse_question(text: str) -> Chain:
-    """Read a chain question back; `parse_question(chain.question) == chain`.
+    """Read a chain question back, in digits or words; `parse_question(chain.question) == chain`.
 
     Raises UserError for any other text, naming the part that does not fit.
     """
-    body, dot, asked = text.strip().partition(". ")
+    body, dot, asked = in_digits(text.strip()).partition(". ")
     parts = body.split(", ")
     first = _FIRST.fullmatch(parts[0])
     if not (dot and first):

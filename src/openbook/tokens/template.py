@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-INSTRUCTION = "The Assistant thinks in <think> </think>, then answers in <answer> </answer>."
+INSTRUCTION = "Reply in <think> </think> <answer> </answer>."
 _WELL_FORMED = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_TAGS_IN_ORDER = ("<think>", "</think>", "<answer>", "</answer>")
 _TAG = re.compile(r"</?(?:think|answer)>")
 
 
@@ -53,14 +54,15 @@ def parse(text: str) -> Parsed:
         thinking=thinking.strip(),
         answer=answers[0].strip() if len(answers) == 1 and not _TAG.search(answers[0]) else "",
         well_formed=False,
-        reason=_what_is_wrong(text, len(answers)),
+        reason=_what_is_wrong(text),
     )
 
 
-def _what_is_wrong(text: str, num_answers: int) -> str:
-    for tag in ("<think>", "</think>", "<answer>", "</answer>"):
+def _what_is_wrong(text: str) -> str:
+    for tag in _TAGS_IN_ORDER:
         if (count := text.count(tag)) != 1:
             return f"{tag} appears {count} times, not once"
-    if num_answers != 1:
-        return "the answer block is not closed after it is opened"
+    places = [text.index(tag) for tag in _TAGS_IN_ORDER]
+    if places != sorted(places):
+        return f"the tags are not in the order {' '.join(_TAGS_IN_ORDER)}"
     return "there is text outside the think and answer blocks"

@@ -19,7 +19,7 @@ from openbook.train.config import LossConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossParts:
-    """Sums over a batch, not yet divided by the weight of the whole step; `total` has the gradient."""
+    """A batch's shares of a step's losses, which add up over its batches; `total` has the gradient."""
 
     total: Tensor
     next_token: Tensor

@@ -50,10 +50,10 @@ class TrainState:
             _sync(draft)
             shutil.rmtree(final, ignore_errors=True)
             draft.rename(final)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
             shutil.rmtree(draft, ignore_errors=True)
             raise UserError(
-                f"cannot save the training state in {folder}: {error.strerror}",
+                f"cannot save the training state in {folder}: {error}",
                 "free some space and resume: the last saved state is untouched",
             ) from error
         for older in _saved(folder):
@@ -62,21 +62,22 @@ class TrainState:
         return final
 
     def load(self, folder: Path) -> bool:
-        """Take over the newest state below `folder`; False when there is none."""
+        """Take over the newest state below `folder`; False when there is none, UserError for a damaged one."""
         saved = _saved(folder)
         if not saved:
             return False
         newest = saved[-1]
         try:
             tensors = {name: load_file(newest / f"{name}.safetensors") for name in self._parts()}
-        except (OSError, SafetensorError) as error:
+            numbers = json.loads((newest / "numbers.json").read_text(encoding="utf-8"))
+            step, position = int(numbers["step"]), int(numbers["position"])
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{newest} is damaged: {error}", "delete it and run the stage again") from error
         self.model.load_state_dict(tensors.pop("model"))
         self.optimizers.load_state_tensors(tensors.pop("optimizers"))
         for name, module in self.companions.items():
             module.load_state_dict(tensors.pop(name))
-        numbers = json.loads((newest / "numbers.json").read_text(encoding="utf-8"))
-        self.step, self.position = int(numbers["step"]), int(numbers["position"])
+        self.step, self.position = step, position
         return True
 
     def _parts(self) -> dict[str, dict[str, Tensor]]:

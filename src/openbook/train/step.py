@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -45,7 +46,7 @@ def supervised_step(draw: Draw, config: TrainConfig, *, pad_id: int) -> Callable
         assert loads is not None
         share = rate_share(config.schedule, state.step, config.num_steps)
         grad_norm = clip_gradients(model, config.optim.max_grad_norm)
-        if torch.isfinite(sums).all():
+        if torch.isfinite(sums).all() and math.isfinite(grad_norm):
             state.optimizers.step(share)
             model.update_expert_biases(loads, config.loss.bias_update_rate)
         state.step += 1

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from openbook.config import config, digest
 from openbook.errors import Interrupted, UserError
 from openbook.r1.config import SCHEMAS
+from openbook.r1.verbs import Order
 from openbook.runs.progress import Progress
 
 Command = Callable[..., Any]
@@ -44,17 +43,17 @@ class ScriptedStory:
         (out / "story.json").write_text("[]")
         return out / "story.json"
 
-    def run_stage(self, verb: str, config: Toy, **told: Any) -> Path:
-        self.told = {"verb": verb, "config": config, **told}
-        return Path(told["out"])
+    def run_stage(self, order: Order, progress: Progress) -> Path:
+        self.told = {"order": order}
+        return order.out
 
 
 @pytest.fixture
 def story(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedStory:
     """A scripted pipeline, the toy recipe under `run` and `rl`, and the current folder elsewhere."""
     scripted = ScriptedStory()
-    module = SimpleNamespace(run_story=scripted.run_story, run_stage=scripted.run_stage)
-    monkeypatch.setitem(sys.modules, "openbook.r1.pipeline", module)  # type: ignore[misc]
+    monkeypatch.setattr("openbook.r1.pipeline.run_story", scripted.run_story)
+    monkeypatch.setattr("openbook.r1.verbs.run_stage", scripted.run_stage)
     monkeypatch.setitem(SCHEMAS, "run", Toy)
     monkeypatch.setitem(SCHEMAS, "rl", Toy)
     monkeypatch.chdir(tmp_path)
@@ -148,8 +147,9 @@ def test_a_stage_gets_its_checkpoints_by_role(
 ) -> None:
     answer = openbook("rl", "toy-rl.toml", "--from", checkpoint)
     assert answer.code == 0, answer.err
-    assert story.told["verb"] == "rl"
-    assert story.told["inputs"] == {"base": checkpoint}
+    order = story.told["order"]
+    assert (order.verb, order.config, order.seed) == ("rl", Toy(), 0)
+    assert order.inputs == {"base": checkpoint}
     assert answer.out == "out/rl-toy-rl-0\n"
 
 

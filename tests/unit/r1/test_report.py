@@ -3,195 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from openbook.errors import UserError
-from openbook.evals.score import Tally, scores
-from openbook.evals.scorecard import METRICS, Scorecard, scorecard_to_json
 from openbook.r1.report import story_table, write_report
 from openbook.r1.report_story import read_story
-from openbook.runs.manifest import Ancestor
 from openbook.runs.run import Run
 from openbook.runs.usage import Usage
-from openbook.tokens.template import response
-
-STAGES = {
-    # pass@1, tokens, device-seconds
-    "pretrain": (0.11, 21.0, 610.0),
-    "zero": (0.74, 52.0, 540.0),
-    "cold_start": (0.69, 47.0, 45.0),
-    "reasoning_rl": (0.86, 58.0, 420.0),
-    "rejection": (0.84, 55.0, 60.0),
-    "all_scenarios": (0.90, 57.0, 240.0),
-    "student_base": (0.04, 19.0, 120.0),
-    "distill": (0.71, 51.0, 75.2),
-    "control": (0.12, 24.0, 75.9),
-}
-QUESTIONS = {
-    "a = 3, b = a + 4, c = b * 2. c?": "4",
-    "d = 9, e = d - 5, f = e + 8. f?": "2",
-    "b = 6, c = b + <7. c?": "3",
-}
-THOUGHTS = {"4": "b = seven c = four", "2": "e = four f = two", "3": "c = three"}
-
-
-def make_story(folder: Path, *, stages: tuple[str, ...] = tuple(STAGES), num_steps: int = 240) -> Path:
-    """A story as `openbook run` leaves it, made up: one stage failed first, one was begun again."""
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    rows = []
-    parent = Ancestor(role="data", name="corpus", digest="sha256:" + "c0" * 32)
-    for number, stage in enumerate(stages, start=1):
-        score, tokens, seconds = STAGES[stage]
-        place = folder / f"{number:02d}-{stage}"
-        card = scorecard(rng, stage, "held_out", score, tokens)
-        harder = scorecard(rng, stage, "harder", score * 0.6, tokens * 1.4)
-        run = make_run(place, rng, stage, parent, seconds, num_steps)
-        parent = Ancestor(
-            role="base", name=stage, digest="sha256:" + f"{number:02d}" * 32, run_id=run.manifest.id
-        )
-        write(place / "scorecards.json", [scorecard_to_json(card), scorecard_to_json(harder)])
-        write(place / "samples.json", samples(stage, score))
-        rows.append(story_row(card, seconds))
-    broken = Run.create(
-        folder / "failed" / "zero", verb="run", stage="zero", recipe={}, seed=0, run_id="20260101-zero-x"
-    )
-    broken.start(device="cpu")
-    broken.record(Usage(completion_tokens=1000, device_microseconds=30_000_000))
-    broken.fail("the loss became NaN at step 9")
-    write(folder / "01-pretrain" / "expert_loads.json", expert_loads(rng))
-    write(folder / "story.json", rows)
-    write(folder / "launch.json", {"recipe": "nano", "digest": "sha256:" + "ab" * 32, "seed": 0})
-    return folder
-
-
-def write(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value), encoding="utf-8")
-
-
-def make_run(
-    folder: Path, rng: np.random.Generator, stage: str, parent: Ancestor, seconds: float, num_steps: int
-) -> Run:
-    run = Run.create(folder, verb="run", stage=stage, recipe={"stage": stage}, seed=0, parents=[parent])
-    run.start(device="cpu")
-    if stage == "reasoning_rl":  # stopped, then begun again from nothing: that minute was lost
-        run.record(Usage(completion_tokens=90_000, device_microseconds=60_000_000))
-        run.log(1, {"loss": 1.0})
-        run.interrupt("stopped by Ctrl-C")
-        run.start(device="cpu")
-        run.truncate_metrics(0)
-    by_step = int(seconds * 1e6 / num_steps)
-    for step in range(1, num_steps + 1):
-        run.record(Usage(completion_tokens=3000, trained_tokens=3000, device_microseconds=by_step))
-        run.log(step, metrics(rng, stage, step, num_steps))
-    run.finish()
-    return run
-
-
-def metrics(rng: np.random.Generator, stage: str, step: int, num_steps: int) -> dict[str, float]:
-    done = step / num_steps
-    if stage in ("zero", "reasoning_rl", "all_scenarios", "control"):
-        base = 0.11 if stage == "zero" else 0.6
-        accuracy = base + (0.75 - base) / (1 + math.exp(-10 * (done - 0.35))) + rng.normal(0, 0.03)
-        length = 21 + 34 / (1 + math.exp(-9 * (done - 0.5))) + rng.normal(0, 1.5)
-        values = {
-            "reward": accuracy + 0.9,
-            "reward_accuracy": accuracy,
-            "reward_format": min(1, 0.3 + 2 * done) + rng.normal(0, 0.01),
-            "accuracy": accuracy,
-            "format": min(1, 0.3 + 2 * done),
-            "mean_completion_tokens": length,
-            "mean_correct_tokens": 0.0 if step < 4 else length + 4,
-            "entropy": 0.9 * math.exp(-2 * done) + 0.2 + rng.normal(0, 0.01),
-            "kl": 0.3 * done,
-            "loss": rng.normal(0, 0.01),
-            "grad_norm": 0.4 + abs(rng.normal(0, 0.1)),
-            "truncated_share": 0.3 * math.exp(-6 * done),
-            "steps_share": 1 / (1 + math.exp(-12 * (done - 0.3))),
-            "zero_variance_groups": 0.6 - 0.4 * done,
-        }
-        if step % 30 == 0:
-            values |= {"eval_pass_at_1": accuracy - 0.03, "eval_mean_completion_tokens": length}
-        return values
-    return {
-        "loss": 2.2 * math.exp(-5 * done) + 1.1 + rng.normal(0, 0.03),
-        "mtp_loss": 2.4 * math.exp(-5 * done) + 1.5 + rng.normal(0, 0.03),
-        "learning_rate": 1e-3 * (1 - done),
-        "load_max_over_mean": 1.1 + 1.6 * math.exp(-6 * done) + abs(rng.normal(0, 0.03)),
-    }
-
-
-def scorecard(rng: np.random.Generator, stage: str, suite: str, score: float, tokens: float) -> Scorecard:
-    shares = dict.fromkeys(METRICS, 0.97) | {
-        "pass_at_1": score,
-        "forgiven_pass_at_1": min(1, score * 1.05),
-        "majority_at_k": min(1, score * 1.08),
-        "pass_at_k": min(1, score * 1.3),
-        "truncated_share": 0.02,
-    }
-    tallies = []
-    for metric, value in shares.items():
-        sums = rng.binomial(4, value, size=200).astype(float)
-        if metric.endswith("tokens"):
-            sums = rng.normal(4 * tokens, 8, size=200)
-        tallies.append(Tally(metric=metric, sums=tuple(sums), counts=(4.0,) * 200, num_samples=800))
-    return Scorecard(
-        stage=stage,
-        checkpoint_digest="sha256:12",
-        suite=suite,
-        seed=0,
-        temperature=1.0,
-        max_tokens=128,
-        k=4,
-        num_problems=200,
-        num_samples=4,
-        num_unscored=0,
-        **scores(tallies, rng, num_resamples=200),
-    )
-
-
-def story_row(card: Scorecard, seconds: float) -> dict[str, object]:
-    return {
-        "stage": card.stage,
-        "pass_at_1": card.pass_at_1.value,
-        "pass_at_1_low": card.pass_at_1.low,
-        "pass_at_1_high": card.pass_at_1.high,
-        "majority_at_k": card.majority_at_k.value,
-        "mean_completion_tokens": card.mean_completion_tokens.value,
-        "wall_seconds": seconds * 1.1,
-        "device_seconds": seconds,
-        "cost_usd": seconds / 3600 * 0.01,
-        "seed": 0,
-    }
-
-
-def samples(stage: str, score: float) -> list[dict[str, str]]:
-    found = []
-    for question, answer in QUESTIONS.items():
-        text, verdict = response(THOUGHTS[answer], answer), "correct"
-        if score < 0.2:
-            text, verdict = " b = <think> the the <b>", "wrong"
-        elif stage == "zero" and answer == "2":
-            text, verdict = response("e = cuatro f = tres", "3"), "wrong"
-        found.append(
-            {"problem": question, "answer": answer, "stage": stage, "text": text, "verdict": verdict}
-        )
-    return found
-
-
-def expert_loads(rng: np.random.Generator) -> dict[str, object]:
-    steps = np.arange(1, 241, 2)
-    favour = rng.gamma(0.7, 1.0, size=(3, 8))
-    even = 1 - np.exp(-steps / 40)[:, None, None]
-    shares = even + (1 - even) * favour[None] + rng.normal(0, 0.04, size=(len(steps), 3, 8))
-    return {"steps": steps.tolist(), "loads": (np.maximum(shares, 0) * 500).astype(int).tolist()}
 
 
 class Reader(HTMLParser):
@@ -231,39 +56,8 @@ class Reader(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_story(tmp_path_factory.mktemp("stories") / "nano-0", num_steps=60)
-
-
-@pytest.fixture(scope="module")
 def page(story: Path) -> str:
     return write_report(story).read_text(encoding="utf-8")
-
-
-SMALL = ("pretrain", "zero", "cold_start", "distill", "control")
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A story with few curves, whose report is quickly drawn."""
-    folder = make_story(tmp_path_factory.mktemp("small") / "nano-0", stages=SMALL, num_steps=3)
-    for path in folder.glob("*/metrics.jsonl"):
-        kept = (
-            "step",
-            "time",
-            "attempt",
-            "usage_lines",
-            "accuracy" if "zero" in path.parent.name else "loss",
-        )
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        path.write_text("".join(json.dumps({key: line[key] for key in kept}) + "\n" for line in lines))
-    return folder
-
-
-@pytest.fixture
-def copy(small: Path, tmp_path: Path) -> Path:
-    """A small story to break."""
-    return Path(shutil.copytree(small, tmp_path / "nano-0"))
 
 
 def text_of(folder: Path) -> str:
@@ -294,7 +88,7 @@ def test_the_headline_tells_before_after_and_cost(story: Path, page: str) -> Non
     text = Reader(page).text
     assert f"from solving {before} of held-out problems in 21 tokens each to {zero} in 52 tokens each" in text
     assert f"The whole pipeline ended at {after}" in text
-    device_seconds = sum(seconds for _, _, seconds in STAGES.values()) + 90
+    device_seconds = sum(row["device_seconds"] for row in rows) + 90  # and what was lost
     assert f"cost ${device_seconds / 3600 * 0.01:.4f}" in text
 
 
@@ -364,7 +158,9 @@ def test_stages_that_were_never_run_are_called_skipped(copy: Path) -> None:
     for name in ("02-zero", "04-distill", "05-control", "failed"):
         shutil.rmtree(copy / name)
     rows = json.loads((copy / "story.json").read_text())
-    write(copy / "story.json", [row for row in rows if row["stage"] not in ("zero", "distill", "control")])
+    (copy / "story.json").write_text(
+        json.dumps([row for row in rows if row["stage"] not in ("zero", "distill", "control")])
+    )
     text = text_of(copy)
     assert "The stage `zero` was skipped" in text
     assert "There is nothing to compare: distill and control were skipped." in text
@@ -380,14 +176,12 @@ def test_a_difference_within_the_intervals_is_called_chance(copy: Path) -> None:
     rows = json.loads((copy / "story.json").read_text())
     for row in rows:
         row |= {"pass_at_1": 0.5, "pass_at_1_low": 0.4, "pass_at_1_high": 0.6}
-    write(copy / "story.json", rows)
+    (copy / "story.json").write_text(json.dumps(rows))
     assert "a difference that may be chance" in text_of(copy)
 
 
 def test_unequal_device_times_are_said(copy: Path) -> None:
-    rows = json.loads((copy / "story.json").read_text())
-    rows[-1]["device_seconds"] = 500.0
-    write(copy / "story.json", rows)
+    (copy / "05-control" / "compute.json").write_text(json.dumps({"device_microseconds": 500_000_000}))
     assert "The comparison is not at equal device time: distillation took 1 min 15 s" in text_of(copy)
 
 
@@ -400,10 +194,22 @@ def test_a_run_on_a_device_without_a_price_is_named_and_not_forgotten(copy: Path
     assert "Not in the bill: extra" in text and "abacus" in text
 
 
-def test_a_failed_retry_does_not_hide_the_run_that_made_it(story: Path) -> None:
+def test_a_run_that_was_set_aside_does_not_hide_the_one_in_its_place(story: Path) -> None:
     zero = read_story(story).stage("zero")
     assert zero is not None and zero.run is not None
     assert zero.run.folder.name == "02-zero" and len(zero.metrics) == 60
+
+
+def test_a_stage_without_a_score_stands_where_it_ran(copy: Path) -> None:
+    rows = json.loads((copy / "story.json").read_text())
+    (copy / "story.json").write_text(json.dumps([row for row in rows if row["stage"] != "cold_start"]))
+    assert [stage.name for stage in read_story(copy).stages] == [
+        "pretrain",
+        "zero",
+        "cold_start",
+        "distill",
+        "control",
+    ]
 
 
 def test_a_folder_without_a_story_is_the_users_to_mend(tmp_path: Path) -> None:
@@ -421,3 +227,9 @@ def test_the_terminal_table_reads_without_colour(story: Path) -> None:
     assert len({len(line) for line in lines}) == 1
     assert story_table([]) == "No stage is finished yet."
     assert "-" in story_table([{"stage": "zero", "pass_at_1": None}]).splitlines()[2]
+
+
+def test_a_report_is_written_without_torch() -> None:
+    code = "import sys, openbook.r1.report; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
