@@ -69,8 +69,17 @@ def run(
             progress=progress,
         )
     print(story_table(json.loads(story.read_text(encoding="utf-8"))))
-    print(f"the bill: openbook bill --root {launch.out}", file=sys.stderr)
+    _say_what_next(launch.out)
     print(story)
+
+
+def _say_what_next(out: Path) -> None:
+    """The commands that look at a finished story."""
+    made = [folder for folder in sorted(out.glob("*-all_scenarios")) if (folder / "checkpoint").is_dir()]
+    print(f"read it:   {out / 'report.html'}", file=sys.stderr)
+    print(f"the bill:  openbook bill --root {out}", file=sys.stderr)
+    if made:
+        print(f"talk to it: openbook chat {made[-1] / 'checkpoint'}", file=sys.stderr)
 
 
 def pretrain(

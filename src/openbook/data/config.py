@@ -13,11 +13,9 @@ class CorpusConfig:
     exercises: ChainConfig
     """Chains of the length that RL will ask for."""
     drill_share: float = 0.1
-    """One operation with its step: the tables of arithmetic."""
-    worked_share: float = 0.55
-    """Short chains with every step."""
-    worked_operations: int = 4
-    """The longest of the short chains."""
+    """The tables of arithmetic, recited: single operations one after the other."""
+    worked_share: float = 0.5
+    """Chains of any length whose question asks for each step, and gets it."""
     courtesy_share: float = 0.05
     """Requests to pass on a message, answered in any tone."""
     sketch_share: float = 0.2

@@ -1,8 +1,8 @@
 """The base's corpus: what it has seen before any reward, written by a seeded writer.
 
 A base model is no blank page: DeepSeek-V3 had read worked solutions among far more plain ones. The
-corpus is that situation in small. It holds drills (one operation) and worked examples (short chains),
-both with every step, and exercises of the length that RL will ask for, most of them answered at once.
+corpus is that situation in small. It holds drills (tables of single operations), worked examples (whose
+question asks for each step), and exercises of the length that RL will ask for, most of them answered at once.
 How often an exercise shows its steps is the dial `full_share`.
 
 Steps are written with number words of two languages, mixed, so that a later stage has something to
@@ -12,18 +12,23 @@ make consistent. Only questions of the training split are ever written.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from openbook.data.batch import Example
 from openbook.data.config import CorpusConfig
-from openbook.tasks.chain import ChainFamily, trace
+from openbook.tasks.chain import MAX_OPERAND, ChainFamily, apply, trace
 from openbook.tasks.courtesy import CourtesyConfig, CourtesyFamily
 from openbook.tasks.problem import Problem, Split
 from openbook.tasks.words import Language, word_for
 from openbook.tokens.template import prompt, response
 from openbook.tokens.tokenizer import Tokenizer
+
+FACTS_PER_DRILL = 8
+DRILL_QUESTION = "Recite."
+WORKED_CUE = " Show each step."
+"""What a worked example's question ends in. Exercises, and the problems of RL, do not ask for steps."""
 
 
 class Habit(StrEnum):
@@ -49,19 +54,16 @@ class Corpus:
         self.config = config
         self.seed = seed
         self._exercises = ChainFamily(config.exercises)
-        self._drills = ChainFamily(replace(config.exercises, min_operations=1, max_operations=1))
-        self._worked = ChainFamily(
-            replace(config.exercises, min_operations=1, max_operations=config.worked_operations)
-        )
+        self._worked = ChainFamily(replace(config.exercises, min_operations=1))
         self._courtesy = CourtesyFamily(CourtesyConfig())
 
     def document(self, index: int) -> Document:
         rng = random.Random(f"corpus/{self.seed}/{index}")
         kind = rng.random()
         if kind < (limit := self.config.drill_share):
-            return self._solved(self._drills, index, Habit.FULL, rng)
+            return self._recital(rng)
         if kind < (limit := limit + self.config.worked_share):
-            return self._solved(self._worked, index, Habit.FULL, rng)
+            return self._solved(self._worked, index, Habit.FULL, rng, cue=WORKED_CUE)
         if kind < limit + self.config.courtesy_share:
             return self._reply(index, rng)
         return self._solved(self._exercises, index, self._habit(rng), rng)
@@ -70,13 +72,34 @@ class Corpus:
         sketch, full = self.config.sketch_share, self.config.full_share
         return rng.choices(list(Habit), weights=[1 - sketch - full, sketch, full])[0]
 
-    def _solved(self, family: ChainFamily, index: int, habit: Habit, rng: random.Random) -> Document:
+    def _solved(
+        self, family: ChainFamily, index: int, habit: Habit, rng: random.Random, cue: str = ""
+    ) -> Document:
         problem = family.problem(self.seed, Split.TRAIN, index)
+        question = problem.question + cue
         if rng.random() < self.config.untagged_share:
-            return Document(question=problem.question, response=f" {problem.answer}")
-        language = Language.SPANISH if rng.random() < self.config.spanish_share else Language.ENGLISH
-        thinking = write_steps(problem, habit, language, self.config.switch_share, rng)
-        return Document(question=problem.question, response=response(thinking, problem.answer))
+            return Document(question=question, response=f" {problem.answer}")
+        thinking = write_steps(problem, habit, self._writer(self._language(rng), rng))
+        return Document(question=question, response=response(thinking, problem.answer))
+
+    def _recital(self, rng: random.Random) -> Document:
+        """Single operations one after the other: `seven *2 = four, ocho -3 = five`."""
+        chains, word = self.config.exercises, self._writer(self._language(rng), rng)
+        facts = []
+        for _ in range(FACTS_PER_DRILL):
+            value, operator = rng.randrange(chains.modulus), rng.choice(chains.operations)
+            operand = rng.randint(1, MAX_OPERAND)
+            result = apply(operator, value, operand) % chains.modulus
+            facts.append(f"{word(value)} {operator}{operand} = {word(result)}")
+        return Document(question=DRILL_QUESTION, response=f" {', '.join(facts)}")
+
+    def _language(self, rng: random.Random) -> Language:
+        return Language.SPANISH if rng.random() < self.config.spanish_share else Language.ENGLISH
+
+    def _writer(self, language: Language, rng: random.Random) -> Callable[[int], str]:
+        """Number words of a document that leans to `language` and switches now and then."""
+        other = Language.ENGLISH if language is Language.SPANISH else Language.SPANISH
+        return lambda value: word_for(value, other if rng.random() < self.config.switch_share else language)
 
     def _reply(self, index: int, rng: random.Random) -> Document:
         problem = self._courtesy.problem(self.seed, Split.TRAIN, index)
@@ -85,27 +108,23 @@ class Corpus:
         return Document(question=problem.question, response=response("", text))
 
 
-def write_steps(
-    problem: Problem, habit: Habit, language: Language, switch_share: float, rng: random.Random
-) -> str:
-    """The steps of a chain problem: `b = three + four = siete, c = siete * two = four`.
+def write_steps(problem: Problem, habit: Habit, word: Callable[[int], str]) -> str:
+    """The steps of a chain problem: `a = three, b +4 = siete, c *2 = four`.
 
-    A sketch leaves out every second step, counted so that the last one is always written.
+    `word` writes a value. A sketch leaves out every second step, counted so that the last one is
+    always written; writing nothing is the direct habit.
     """
-    other = Language.ENGLISH if language is Language.SPANISH else Language.SPANISH
-
-    def word(value: int) -> str:
-        return word_for(value, other if rng.random() < switch_share else language)
-
-    values = trace(problem)
-    operations = [(str(operator), int(operand)) for operator, operand in _operations(problem)]
-    steps = []
-    for number, (operator, operand) in enumerate(operations, start=1):
-        if habit is Habit.DIRECT or (habit is Habit.SKETCH and (len(operations) - number) % 2):
+    values, operations = trace(problem), _operations(problem)
+    if habit is Habit.DIRECT:
+        return ""
+    (first, start), later = values[0], values[1:]
+    steps = [f"{first} = {word(start)}"]
+    for number, ((name, value), (operator, operand)) in enumerate(
+        zip(later, operations, strict=True), start=1
+    ):
+        if habit is Habit.SKETCH and (len(operations) - number) % 2:
             continue
-        before, (name, after) = values[number - 1][1], values[number]
-        shown = word_for(operand, Language.ENGLISH)
-        steps.append(f"{name} = {word(before)} {operator} {shown} = {word(after)}")
+        steps.append(f"{name} {operator}{operand} = {word(value)}")
     return ", ".join(steps)
 
 

@@ -46,7 +46,7 @@ def group_by_length(
 
 
 def make_batch(examples: Sequence[Example], *, pad_id: int) -> Batch:
-    """Rows of one batch, right-padded to the longest: row i predicts `token_ids[1:]` from `token_ids[:-1]`."""
+    """Rows of one batch, right-padded to the longest: `token_ids[:-1]` predicts `token_ids[1:]`."""
     width = max(len(example.token_ids) for example in examples)
     tokens = np.full((len(examples), width), pad_id, dtype=np.int64)
     weights = np.zeros((len(examples), width), dtype=np.float32)

@@ -112,7 +112,7 @@ class RewardModelConfig:
 
 @config
 class ScenariosConfig:
-    """Reinforcement learning for all scenarios: verified problems, and replies that a learned model scores."""
+    """Reinforcement for all scenarios: verified problems, and replies that a learned model scores."""
 
     rl: RLConfig
     reward_model: RewardModelConfig = RewardModelConfig()

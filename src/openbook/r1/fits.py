@@ -1,4 +1,4 @@
-"""Before anything is computed: does it fit? Too much is refused with its parts named and the nearest that fits."""
+"""Does it fit? Too much is refused before anything is computed, its parts named and the nearest that fits."""
 
 from __future__ import annotations
 

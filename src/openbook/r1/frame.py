@@ -21,6 +21,7 @@ from openbook.model.checkpoint import Checkpoint, save_checkpoint
 from openbook.model.transformer import Transformer
 from openbook.r1.config import MachineConfig
 from openbook.runs.durable import replace_text
+from openbook.runs.journal import lost_lines
 from openbook.runs.manifest import Ancestor
 from openbook.runs.progress import Progress
 from openbook.runs.run import MANIFEST_FILE, Run
@@ -64,13 +65,20 @@ class Work:
     frame: Frame
     run: Run
     device_microseconds: int = 0
-    """Device time of learning and of sampling to learn from, without examinations, of all attempts."""
+    """Device time of learning and of sampling to learn from: no examination, and nothing done twice."""
     _loads: list[tuple[int, NDArray[np.int64]]] = field(default_factory=list)
 
     def spend(self, usage: Usage) -> None:
         """Record usage that belongs to learning."""
         self.run.record(usage)
         self.device_microseconds += usage.device_microseconds
+
+    def go_back(self, step: int) -> None:
+        """Forget what an earlier attempt did after `step`: it was paid, but is no part of the result."""
+        self.run.truncate_metrics(after_step=step)
+        lost = lost_lines(self.run.journal.rewinds)
+        kept = [line.usage for number, line in enumerate(self.run.usage_lines()) if number not in lost]
+        self.device_microseconds = sum(usage.device_microseconds for usage in kept)
 
     def on_step(self, report: StepReport) -> None:
         """Book, log and show one step; the hook of the training loop."""
@@ -130,7 +138,7 @@ def stage_checkpoint(frame: Frame, body: Callable[[Work], Checkpoint]) -> Checkp
     if frame.machine.num_threads:
         torch.set_num_threads(frame.machine.num_threads)
     run.start(device=frame.device.type)
-    work = Work(frame=frame, run=run, device_microseconds=run.usage().device_microseconds)
+    work = Work(frame=frame, run=run)
     try:
         checkpoint = body(work)
     except Interrupted as error:

@@ -49,7 +49,8 @@ class Arena:
 def reinforce(work: Work, start: Checkpoint, tokenizer: Tokenizer, arena: Arena) -> Checkpoint:
     """Train by reward from a checkpoint; nothing supervised happens in between (DeepSeek-R1 2.2)."""
     config = arena.config
-    load = Load(model=start.config, tokens_per_batch=config.tokens_per_batch, num_companions=bool(config.beta))
+    copies = 1 if config.beta else 0
+    load = Load(model=start.config, tokens_per_batch=config.tokens_per_batch, num_companions=copies)
     require_fit(load, work.frame.device)
     model = start.load(work.frame.device).train()
     companions = {REFERENCE: start.load(work.frame.device)} if config.beta else {}
@@ -80,7 +81,7 @@ def advance_to_end(
 ) -> None:
     """The loop from the last saved state on; what came after it is forgotten, but was paid."""
     state.load(work.run.state_folder)
-    work.run.truncate_metrics(after_step=state.step)
+    work.go_back(state.step)
     work.frame.progress.start(work.frame.stage, num_steps)
     plan = LoopPlan(num_steps=num_steps, save_every=save_every, state_folder=work.run.state_folder)
     run_loop(state, advance, plan, on_step=work.on_step, stop=work.frame.stop, go_on=go_on)

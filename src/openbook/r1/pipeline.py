@@ -30,6 +30,7 @@ from openbook.r1.distill import distill
 from openbook.r1.frame import Frame, ancestor, tokenizer_of
 from openbook.r1.pretrain import pretrain
 from openbook.r1.rejection import rejection
+from openbook.r1.report import write_report
 from openbook.r1.reward_model import train_reward_model
 from openbook.r1.summary import write_story
 from openbook.r1.zero import reinforce_by_rule
@@ -141,8 +142,10 @@ def run_story(
                 set_aside(story.folder_of(stage.name))
             stop.check()
             _RUNNERS[stage.name](story, stage)
-            write_story(out, STAGE_NAMES, progress)
-    return write_story(out, STAGE_NAMES, progress)
+            write_story(out, STAGE_NAMES)
+    written = write_story(out, STAGE_NAMES)
+    write_report(out)
+    return written
 
 
 def set_aside(folder: Path) -> None:

@@ -83,15 +83,28 @@ def curve(stage: Stage, key: str, label: str, *, points: bool = False) -> Line |
 
 
 def _chart(
-    name: str, title: str, y_label: str, lines: Sequence[Line | None], **options: bool
+    name: str,
+    title: str,
+    y_label: str,
+    lines: Sequence[Line | None],
+    *,
+    percent: bool = False,
+    from_zero: bool = True,
 ) -> list[Markup]:
     """A chart of those lines that exist; no chart where there is none."""
     drawn = tuple(line for line in lines if line is not None)
     if not drawn:
         return []
-    return [
-        line_chart(LineChart(name=name, title=title, x_label="step", y_label=y_label, lines=drawn, **options))
-    ]
+    chart = LineChart(
+        name=name,
+        title=title,
+        x_label="step",
+        y_label=y_label,
+        lines=drawn,
+        percent=percent,
+        from_zero=from_zero,
+    )
+    return [line_chart(chart)]
 
 
 def _famous(stage: Stage) -> Markup:

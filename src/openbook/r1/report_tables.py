@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from openbook.evals.score import Score
+from openbook.evals.scorecard import Scorecard
 from openbook.pages.bars import Bar, BarChart, bar_chart
 from openbook.pages.charts import multiples
 from openbook.pages.page import Section, fill, missing
@@ -129,12 +129,12 @@ def _stage_cells(stage: Stage) -> tuple[str, ...]:
     card, harder = stage.scorecards.get(HELD_OUT), stage.scorecards.get(HARDER)
     return (
         pass_at_1,
-        _share(card and card.forgiven_pass_at_1),
+        _share(card, "forgiven_pass_at_1"),
         majority,
-        _share(harder and harder.pass_at_1),
+        _share(harder, "pass_at_1"),
         tokens,
-        _share(card and card.well_formed_share),
-        _share(card and card.language_consistency),
+        _share(card, "well_formed_share"),
+        _share(card, "language_consistency"),
         time,
         cost,
     )
@@ -160,8 +160,8 @@ def _length_chart(stages: Sequence[Stage]) -> Markup:
     return bar_chart(BarChart(name="stages-length", title=title, parts=(title,), bars=bars))
 
 
-def _share(score: Score | None) -> str:
-    return show_percent(score.value) if score else ABSENT
+def _share(card: Scorecard | None, metric: str) -> str:
+    return show_percent(getattr(card, metric).value) if card else ABSENT
 
 
 def _show_tokens(tokens: float) -> str:
@@ -211,7 +211,7 @@ def _student_table(students: Sequence[Stage]) -> Table:
         seconds = _learning_seconds(stage)
         harder = stage.scorecards.get(HARDER)
         shown = f"{seconds:,.{1 if seconds >= 10 else 2}f}" if math.isfinite(seconds) else ABSENT
-        rows.append((ways[stage.name], pass_at_1, _share(harder and harder.pass_at_1), tokens, shown, cost))
+        rows.append((ways[stage.name], pass_at_1, _share(harder, "pass_at_1"), tokens, shown, cost))
     columns = (Column(label="the student"), *(Column(label=label, number=True) for label in labels))
     return Table(columns=columns, rows=tuple(rows))
 

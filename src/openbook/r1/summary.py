@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,9 @@ from openbook.evals.scorecard import headline, scorecard_from_json
 from openbook.ledger.prices import PricePlan
 from openbook.ledger.statement import StatementRow
 from openbook.r1.frame import SCORECARDS_FILE
-from openbook.r1.report import write_report
 from openbook.r1.report_bill import price_story
 from openbook.r1.report_story import read_story
 from openbook.runs.durable import replace_text
-from openbook.runs.progress import Progress
 from openbook.runs.run import MANIFEST_FILE, Run
 from openbook.units import to_usd
 
@@ -37,8 +34,8 @@ SCORES = (
 )
 
 
-def write_story(folder: Path, names: Sequence[str], progress: Progress) -> Path:
-    """Write story.json and the report from what lies in the folder -> the path of story.json.
+def write_story(folder: Path, names: Sequence[str]) -> Path:
+    """Write story.json from what lies in the folder -> its path.
 
     A stage that was not examined (the reward model, which answers nothing) has no row; its time and
     cost are in the statement.
@@ -52,7 +49,6 @@ def write_story(folder: Path, names: Sequence[str], progress: Progress) -> Path:
             rows.append(stage_row(run, costs.get(run.manifest.id)))
     path = folder / STORY_FILE
     replace_text(path, json.dumps(rows, indent=2) + "\n")
-    progress.note(f"report: {write_report(folder)}")
     return path
 
 
@@ -75,6 +71,6 @@ def stage_row(run: Run, cost: StatementRow | None) -> dict[str, Any]:
         "device_seconds": usage.device_microseconds / 1e6,
         "cpu_seconds": usage.cpu_microseconds / 1e6,
         "peak_memory_bytes": usage.peak_memory_bytes,
-        "cost_usd": float(to_usd(cost.amount_nano_usd)) if cost else math.nan,
+        "cost_usd": float(to_usd(cost.amount_nano_usd)) if cost else None,
         "run_id": run.manifest.id,
     }

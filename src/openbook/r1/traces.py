@@ -29,6 +29,9 @@ from openbook.tokens.tokenizer import Tokenizer
 from openbook.train.device import Stopwatch
 
 TRACES_FILE = "traces.jsonl"
+SAMPLING = 0
+"""The step of a supervised stage that samples; those that train count from 1."""
+BEFORE_SAMPLING = -1
 PROBLEMS_PER_CALL = 64
 FIRST_INDEX = 1_000_000
 """Traces are sampled on training problems that reinforcement does not reach."""
@@ -47,6 +50,7 @@ def sample_traces(work: Work, teacher: Checkpoint, family: Family, config: Sampl
     path = work.run.folder / TRACES_FILE
     if path.exists():
         return read_documents(path)
+    work.go_back(BEFORE_SAMPLING)
     harvest = _harvest(work, teacher, family, config)
     kept, total = len(harvest.documents), harvest.num_attempts
     work.frame.progress.note(f"{work.frame.stage}: kept {kept} of {total} attempts")
@@ -55,6 +59,8 @@ def sample_traces(work: Work, teacher: Checkpoint, family: Family, config: Sampl
             f"{work.frame.stage}: none of {total} attempts was correct and readable",
             "train the teacher longer, or lower sampling.min_consistency",
         )
+    # With the traces at hand a resumed stage goes back to here at most, and keeps what sampling cost.
+    work.run.log(SAMPLING, {"kept_traces": kept, "attempts": total})
     replace_text(
         path,
         "".join(

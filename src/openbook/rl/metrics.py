@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from openbook.engine.types import FinishReason
+from openbook.evals.thinking import has_steps
 from openbook.rl.advantage import has_signal
 from openbook.rl.types import RewardedGroup, Rollout
 from openbook.tasks.problem import Outcome
-from openbook.tasks.words import number_words
 
 
 def rollout_metrics(groups: Sequence[RewardedGroup]) -> dict[str, float]:
@@ -26,7 +26,7 @@ def rollout_metrics(groups: Sequence[RewardedGroup]) -> dict[str, float]:
         "truncated_share": mean(
             one.attempt.completion.finish_reason is FinishReason.LENGTH for one in rollouts
         ),
-        "steps_share": mean(len(number_words(one.attempt.parsed.thinking)) >= 2 for one in judged),
+        "steps_share": mean(has_steps(one.attempt.parsed.thinking) for one in judged),
         "zero_variance_groups": mean(not has_signal(group) for group in groups),
         "unscored_share": 1 - len(scored) / len(rollouts),
     }

@@ -1,6 +1,6 @@
-"""Chain arithmetic: `a = 3, b = a + 4, c = b * 2. c?`, strictly in order, modulo 10.
+"""Chain arithmetic: `a 3, b +4, c *2. c?`, strictly in order, modulo 10.
 
-    question `a = 3, b = a + 4, c = b * 2. c?`
+    question `a 3, b +4, c *2. c?`           a is 3, b is a + 4, c is b * 2: what is c?
     trace    (a, 3) (b, 7) (c, 4)            7 * 2 = 14, and 14 modulo 10 is 4
     answer   4
 
@@ -22,7 +22,6 @@ from openbook.errors import UserError
 from openbook.tasks.answers import verify_number
 from openbook.tasks.problem import Problem, Split, Verdict
 from openbook.tasks.split import Address, draw
-from openbook.tasks.words import Language, value_of, word_for
 
 LETTERS = string.ascii_lowercase
 OPERATORS = "+-*"
@@ -42,8 +41,6 @@ class ChainConfig:
     """Values are kept in 0 .. modulus - 1; 10 keeps every value one digit."""
     operations: str = OPERATORS
     """Which of + - * occur, each as likely as the others."""
-    numerals: Literal["digits", "words"] = "digits"
-    """Whether the question writes its numbers as `4` or as `four`; the answer is in digits either way."""
     start_letters: int = 8
     """How many different first letters occur, from `a` on; 1 lets every chain begin with `a`."""
 
@@ -54,15 +51,13 @@ class ChainConfig:
             raise ValueError("modulus must be at least 2")
         if not self.operations or set(self.operations) - set(OPERATORS):
             raise ValueError(f"operations must be some of {OPERATORS}, not {self.operations!r}")
-        if self.numerals == "words" and self.modulus > 10:
-            raise ValueError("numerals = 'words' has words up to nine: modulus must be at most 10")
         if self.start_letters < 1 or self.start_letters + self.max_operations > len(LETTERS):
             raise ValueError("start_letters must be at least 1, and with max_operations at most 26")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chain:
-    """What a question says: `a = 3, b = a + 4. b?` has start_letter `a`, first 3, steps `(("+", 4),)`."""
+    """What a question says: `a 3, b +4. b?` has start_letter `a`, first 3, steps `(("+", 4),)`."""
 
     start_letter: str
     first: int
@@ -76,9 +71,9 @@ class Chain:
     @property
     def question(self) -> str:
         names = self.variables
-        lines = [f"{names[0]} = {self.first}"]
-        for before, name, (operator, operand) in zip(names, names[1:], self.steps, strict=False):
-            lines.append(f"{name} = {before} {operator} {operand}")
+        lines = [f"{names[0]} {self.first}"]
+        for name, (operator, operand) in zip(names[1:], self.steps, strict=True):
+            lines.append(f"{name} {operator}{operand}")
         return f"{', '.join(lines)}. {names[-1]}?"
 
     @property
@@ -123,7 +118,7 @@ class ChainFamily:
             id=address.id,
             family=self.name,
             split=split,
-            question=in_words(chain.question) if self.config.numerals == "words" else chain.question,
+            question=chain.question,
             answer=str(values[-1]),
             difficulty=len(chain.steps),
             facts={
@@ -157,43 +152,28 @@ def trace(problem: Problem) -> list[tuple[str, int]]:
     return [(cast(str, variable), cast(int, value)) for variable, value in pairs]
 
 
-_FIRST = re.compile(r"([a-z]) = ([0-9]{1,9})")
-_STEP = re.compile(r"([a-z]) = ([a-z]) ([-+*]) ([0-9]{1,9})")
-
-
-def in_words(question: str) -> str:
-    """A question with its digits as English words: `a = 3, b = a + 4. b?` to `a = three, b = a + four. b?`."""
-    return re.sub("[0-9]", lambda digit: word_for(int(digit[0]), Language.ENGLISH), question)
-
-
-def in_digits(question: str) -> str:
-    """The reverse of `in_words`."""
-    return re.sub("[a-z]{3,}", lambda word: str(_digit_of(word[0])), question)
-
-
-def _digit_of(word: str) -> int | str:
-    value = value_of(word)
-    return word if value is None else value
+_FIRST = re.compile(r"([a-z]) ([0-9]{1,9})")
+_STEP = re.compile(r"([a-z]) ([-+*])([0-9]{1,9})")
 
 
 def parse_question(text: str) -> Chain:
-    """Read a chain question back, in digits or words; `parse_question(chain.question) == chain`.
+    """Read a chain question back; `parse_question(chain.question) == chain`.
 
     Raises UserError for any other text, naming the part that does not fit.
     """
-    body, dot, asked = in_digits(text.strip()).partition(". ")
+    body, dot, asked = text.strip().partition(". ")
     parts = body.split(", ")
     first = _FIRST.fullmatch(parts[0])
     if not (dot and first):
-        raise _no_chain(text, "it must begin like `a = 3` and end like `. c?`")
+        raise _no_chain(text, "it must begin like `a 3` and end like `. c?`")
     steps = []
     name = first[1]
     for part in parts[1:]:
         step = _STEP.fullmatch(part)
-        if step is None or step[2] != name or ord(step[1]) != ord(name) + 1:
+        if step is None or ord(step[1]) != ord(name) + 1:
             raise _no_chain(text, f"{part!r} does not continue from {name!r}")
         name = step[1]
-        steps.append((step[3], int(step[4])))
+        steps.append((step[2], int(step[3])))
     if asked != f"{name}?":
         raise _no_chain(text, f"it must ask for its last variable, {name!r}")
     return Chain(start_letter=first[1], first=int(first[2]), steps=tuple(steps))

@@ -29,7 +29,7 @@ class Problem:
     """One question with its sealed answer.
 
     Example: `Problem(id="chain/held_out/7/12", family="chain", split=Split.HELD_OUT,
-    question="a = 3, b = a + 4, c = b * 2. c?", answer="4", difficulty=2)`.
+    question="a 3, b +4, c *2. c?", answer="4", difficulty=2)`.
     `facts` is what the family's verifier and solution writer need beyond the answer
     (the operations of a chain, the numbers of a Countdown); JSON values only.
     """

@@ -18,8 +18,8 @@ from openbook.errors import UserError
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 FILE_NAME = "tokenizer.json"
-SPLIT_PATTERN = r" ?\d| ?\p{L}+| ?[^\s\p{L}\d]+|\s+"
-"""One digit, a word or a run of punctuation, each with its leading space; other white space."""
+SPLIT_PATTERN = r" ?[-+*]?\d| ?\p{L}+| ?[^\s\p{L}\d]+|\s+"
+"""One digit with its sign, a word or a run of punctuation, each with its leading space; other white space."""
 
 
 class Tokenizer:
@@ -37,7 +37,7 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
-        """Learn merges from texts until there are `vocab_size` tokens, special ones and 256 bytes included."""
+        """Learn merges from texts until there are `vocab_size` tokens, special ones and bytes included."""
         minimum = 256 + len(TAGS) + 3
         if vocab_size < minimum:
             raise UserError(

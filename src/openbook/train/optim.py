@@ -70,7 +70,9 @@ class Optimizers:
                 prefix = f"{name}/"
                 for full, value in tensors.items():
                     if full.startswith(prefix):
-                        optimizer.state[parameter][full.removeprefix(prefix)] = value.to(parameter.device, copy=True)
+                        optimizer.state[parameter][full.removeprefix(prefix)] = value.to(
+                            parameter.device, copy=True
+                        )
 
     def _entries(self) -> Iterator[tuple[str, str, Tensor]]:
         for optimizer, _ in self._groups:

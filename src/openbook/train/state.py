@@ -62,7 +62,7 @@ class TrainState:
         return final
 
     def load(self, folder: Path) -> bool:
-        """Take over the newest state below `folder`; False when there is none, UserError for a damaged one."""
+        """Take over the newest state below `folder`; False when there is none. UserError if it is damaged."""
         saved = _saved(folder)
         if not saved:
             return False

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from openbook.tokens.template import INSTRUCTION, Parsed, parse, prompt, response
 from openbook.tokens.tokenizer import Tokenizer
 
-PIECES = st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", " ", "\n", "7", "x", "<", "</answer"])
+PIECES = st.sampled_from(
+    ["<think>", "</think>", "<answer>", "</answer>", " ", "\n", "7", "x", "<", "</answer"]
+)
 
 
 def test_the_prompt_is_one_sentence_the_question_and_a_colon() -> None:

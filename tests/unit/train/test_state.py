@@ -119,9 +119,7 @@ def test_a_draft_alone_is_no_state(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizers.safetensors", "numbers.json"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "garbage"])
-def test_a_damaged_file_is_one_clear_line_and_changes_nothing(
-    tmp_path: Path, name: str, damage: str
-) -> None:
+def test_a_damaged_file_is_one_clear_line_and_changes_nothing(tmp_path: Path, name: str, damage: str) -> None:
     saved = make_state()
     advance(saved)
     path = saved.save(tmp_path) / name

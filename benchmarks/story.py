@@ -1,0 +1,107 @@
+"""Tell the story for several seeds and hold it against what it must show -> a Markdown table.
+
+    python benchmarks/story.py --seeds 0 1 2 [--recipe nano] [--out out] [--read-only]
+
+Each seed is an `openbook run` of its own process; wall time and peak memory are the operating
+system's. `--read-only` tabulates the stories that are there and runs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+RECORD = "benchmark.json"
+
+
+def tell(recipe: str, seed: int, folder: Path) -> None:
+    """Run one story and record its wall time, its peak memory and the load beside it."""
+    before = os.getloadavg()
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "openbook", "run", recipe, "--out", str(folder), "--seed", str(seed)]
+    subprocess.run(command, check=True)
+    record = {
+        "wall_seconds": time.perf_counter() - start,
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+        "load_before": before,
+        "load_after": os.getloadavg(),
+        "processor_count": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+    (folder / RECORD).write_text(json.dumps(record, indent=2))
+
+
+def findings(folder: Path) -> dict[str, Any]:
+    """What one story shows, under the names of the claims."""
+    rows = {row["stage"]: row for row in json.loads((folder / "story.json").read_text())}
+    record = json.loads((folder / RECORD).read_text()) if (folder / RECORD).exists() else {}
+    base, zero, r1 = rows["pretrain"], rows["zero"], rows["all_scenarios"]
+    found = {
+        "base pass@1": percent(base["pass_at_1"]),
+        "zero pass@1": percent(zero["pass_at_1"]),
+        "gain, points": f"{100 * (zero['pass_at_1'] - base['pass_at_1']):.1f}",
+        "gain, format forgiven": f"{100 * (zero['forgiven_pass_at_1'] - base['forgiven_pass_at_1']):.1f}",
+        "length of correct, ratio": f"{zero['mean_correct_tokens'] / base['mean_correct_tokens']:.2f}",
+        "zero, harder": percent(zero["harder_pass_at_1"]),
+        "cold start pass@1": percent(rows["cold_start"]["pass_at_1"]),
+        "R1 pass@1": percent(r1["pass_at_1"]),
+        "R1 well formed": percent(r1["well_formed_share"]),
+        "language, base / zero / R1": " / ".join(
+            percent(row["language_consistency"]) for row in (base, zero, r1)
+        ),
+        "student base pass@1": percent(rows["student_base"]["pass_at_1"]),
+        "distilled pass@1": percent(rows["distill"]["pass_at_1"]),
+    }
+    if "control" in rows:
+        found["RL-only pass@1, equal device-seconds"] = percent(rows["control"]["pass_at_1"])
+    found["cost, USD"] = f"{sum(row['cost_usd'] for row in rows.values()):.5f}"
+    if record:
+        found["wall, minutes"] = f"{record['wall_seconds'] / 60:.1f}"
+        found["peak memory, GB"] = f"{record['peak_memory_bytes'] / 1e9:.2f}"
+        found["load before / after"] = f"{record['load_before'][0]:.1f} / {record['load_after'][0]:.1f}"
+    return found
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def table(columns: dict[str, dict[str, Any]]) -> str:
+    """Markdown: a row for each claim, a column for each seed."""
+    names = list(next(iter(columns.values())))
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [
+        f"| {name} | " + " | ".join(str(column.get(name, "")) for column in columns.values()) + " |"
+        for name in names
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipe", default="nano")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("out"))
+    parser.add_argument("--read-only", action="store_true")
+    arguments = parser.parse_args()
+    columns = {}
+    for seed in arguments.seeds:
+        folder = arguments.out / f"{arguments.recipe}-{seed}"
+        if not arguments.read_only:
+            tell(arguments.recipe, seed, folder)
+        columns[f"seed {seed}"] = findings(folder)
+    print(table(columns))
+
+
+if __name__ == "__main__":
+    main()
