@@ -126,7 +126,9 @@ def begin() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     yield begin_one
     for process in begun:
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stderr:
+            process.stderr.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,7 +69,7 @@ def test_groups_are_as_full_as_they_may_be(lengths: list[int], tokens_per_batch:
     lengths.sort()
     groups = list(group_by_length(lengths, range(len(lengths)), tokens_per_batch))
     assert [index for group in groups for index in group] == list(range(len(lengths)))
-    for group, following in zip(groups, groups[1:], strict=False):
+    for group, following in pairwise(groups):
         assert len(group) * lengths[group[-1]] <= tokens_per_batch
         assert (len(group) + 1) * lengths[following[0]] > tokens_per_batch
 

@@ -30,12 +30,14 @@ from openbook.r1.distill import distill
 from openbook.r1.frame import Frame, ancestor, tokenizer_of
 from openbook.r1.pretrain import pretrain
 from openbook.r1.rejection import rejection
-from openbook.r1.report import write_report
+from openbook.r1.report import REPORT_FILE, write_report
 from openbook.r1.reward_model import train_reward_model
 from openbook.r1.summary import write_story
 from openbook.r1.zero import reinforce_by_rule
 from openbook.rl.config import RLConfig
+from openbook.runs.journal import RunStatus
 from openbook.runs.progress import Progress
+from openbook.runs.run import MANIFEST_FILE, Run
 from openbook.runs.stop import StopSignal
 from openbook.tasks.chain import ChainFamily
 from openbook.tasks.courtesy import CourtesyFamily
@@ -95,6 +97,10 @@ class Story:
     def folder_of(self, name: str) -> Path:
         return self.folder / f"{STAGE_NAMES.index(name) + 1:02d}-{name}"
 
+    def is_done(self, name: str) -> bool:
+        folder = self.folder_of(name)
+        return (folder / MANIFEST_FILE).exists() and Run.open(folder).status is RunStatus.DONE
+
     def checkpoint(self, name: str) -> Checkpoint:
         """What an earlier stage made. Raises UserError when it has not."""
         folder = self.folder_of(name) / "checkpoint"
@@ -135,16 +141,20 @@ def run_story(
     choice = Choice(only=only, skip=skip, repeat=repeat)
     with StopSignal() as stop:
         story = Story(config=config, folder=out, seed=seed, progress=progress, stop=stop)
+        has_news = False
         for stage in STAGES:
             if not choice.includes(stage.name):
                 continue
             if stage.name in choice.repeat:
                 set_aside(story.folder_of(stage.name))
-            stop.check()
-            _RUNNERS[stage.name](story, stage)
-            write_story(out, STAGE_NAMES)
+            if not story.is_done(stage.name):
+                stop.check()
+                _RUNNERS[stage.name](story, stage)
+                write_story(out, STAGE_NAMES)
+                has_news = True
     written = write_story(out, STAGE_NAMES)
-    write_report(out)
+    if has_news or not (out / REPORT_FILE).exists():
+        write_report(out)
     return written
 
 

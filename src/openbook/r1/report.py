@@ -27,6 +27,8 @@ from openbook.r1.report_tables import (
 )
 from openbook.units import show_seconds, show_usd
 
+REPORT_FILE = "report.html"
+
 _OPENING = """<p class="lead">{{ sentence }}</p>
 <div class="figures">{% for label, value, detail in figures %}
 <div>
@@ -62,7 +64,7 @@ def write_report(
         ),
         footer="Made by openbook from the files of this run alone. The page loads nothing from anywhere.",
     )
-    path = destination or story_folder / "report.html"
+    path = destination or story_folder / REPORT_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".tmp")
     unfinished.write_text(render_page(page), encoding="utf-8")
