@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def tokenizer() -> Tokenizer:
     """About 300 tokens, learned from a few chains."""
     texts = [
-        prompt(f"{x} = {n}, {y} = {x} + 4, {z} = {y} * 2. {z}?") + response(f"{y} = seven, {z} = four", "4")
+        prompt(f"{x} {n}, {y} +4, {z} *2. {z}?") + response(f"{y} +4 = seven, {z} *2 = four", "4")
         for n, (x, y, z) in enumerate(("abc", "bcd", "cde", "def", "efg"))
     ]
     return Tokenizer.train(texts, vocab_size=320)

@@ -65,9 +65,7 @@ def strike(begin: Begin, tale: Tale, stage: str, rng: random.Random, num_rows: i
     assert process.returncode == -signal.SIGKILL
 
 
-def killed_within(
-    begin: Begin, told_until: ToldUntil, stage: str, rng: random.Random, num_rows: int
-) -> Tale:
+def killed_within(begin: Begin, told_until: ToldUntil, stage: str, rng: random.Random, num_rows: int) -> Tale:
     """A copy of the story in which this stage was killed at work; a stage that was done first is no such."""
     for _ in range(5):
         tale = told_until(stage)
@@ -197,17 +195,32 @@ def stopped_by(number: signal.Signals, process: subprocess.Popen[str]) -> tuple[
     return process.returncode, err
 
 
+def stopped_between_steps(
+    number: signal.Signals, begin: Begin, told_until: ToldUntil, stage: str, num_rows: int
+) -> tuple[Tale, str]:
+    """A copy of the story in which this stage was stopped while it learned, and what that said."""
+    for _ in range(5):
+        tale = told_until(stage)
+        process = begin(*tale.words("--only", stage))
+        wait_until_begun(process, tale.place(stage), num_rows)
+        code, err = stopped_by(number, process)
+        if tale.run(stage).reason.startswith("stopped after step"):
+            assert code == 130, err
+            return tale, err
+    raise AssertionError(f"{stage} had learned all before it was stopped, five times")
+
+
 @pytest.mark.parametrize(
-    ("number", "stage"),
+    ("name", "stage"),
     [
-        (signal.SIGTERM, "pretrain"),
-        pytest.param(signal.SIGINT, "zero", marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, "cold_start", marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, "reward_model", marks=pytest.mark.slow),
+        ("SIGTERM", "pretrain"),
+        pytest.param("SIGINT", "zero", marks=pytest.mark.slow),
+        pytest.param("SIGTERM", "cold_start", marks=pytest.mark.slow),
+        pytest.param("SIGINT", "reward_model", marks=pytest.mark.slow),
     ],
 )
 def test_a_stopped_stage_is_saved_and_says_how_to_go_on(
-    number: signal.Signals,
+    name: str,
     stage: str,
     tale: Tale,
     told_until: ToldUntil,
@@ -216,16 +229,12 @@ def test_a_stopped_stage_is_saved_and_says_how_to_go_on(
     rng: random.Random,
 ) -> None:
     num_steps = len([row for row in tale.run(stage).metrics() if row["step"]])
-    stopped = told_until(stage)
-    process = begin(*stopped.words("--only", stage))
-    wait_until_begun(process, stopped.place(stage), rng.randint(1, num_steps // 2))
-    code, err = stopped_by(number, process)
-    assert code == 130, err
+    num_rows = rng.randint(1, num_steps // 2)
+    stopped, err = stopped_between_steps(signal.Signals[name], begin, told_until, stage, num_rows)
     run = stopped.run(stage)
     assert run.status is RunStatus.INTERRUPTED
-    *_, last = err.rstrip("\n").splitlines()
     resume = f"openbook run --resume {stopped.folder}"
-    assert last == f"openbook: {run.reason}; go on with: {resume}"
+    assert err.splitlines()[-1] == f"openbook: {run.reason}; go on with: {resume}"
     assert "Traceback" not in err
     step = int(run.metrics()[-1]["step"])
     assert run.reason == f"stopped after step {step} of {num_steps}"

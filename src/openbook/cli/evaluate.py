@@ -69,8 +69,10 @@ def evaluate(
 
     dials = read_overrides(overrides or [])
     exam = Exam(family_name=family, family=find_family(family, dials.pop("family", {})), seed=seed)
-    config = parse(EvalConfig, dials)
     speaker = Speaker.open(checkpoint)
+    # Half of a short context is left to the question.
+    dials.setdefault("max_tokens", min(256, speaker.checkpoint.config.max_position_embeddings // 2))
+    config = parse(EvalConfig, dials)
     card, run = _examine(speaker, exam, config, out)
     if as_json:
         print_json({"run": run.manifest.id, **scorecard_to_json(card)})

@@ -17,25 +17,11 @@ def print_table(
     columns: Sequence[str], rows: Iterable[Iterable[object]], *, right: Iterable[str] = ()
 ) -> None:
     """Rows under their columns; the columns named in `right` hold numbers and are set to the right."""
-    print("\n".join(table_lines(columns, rows, right=right)))
+    from openbook.pages.tables import Column, Table, text_table
 
-
-def table_lines(
-    columns: Sequence[str], rows: Iterable[Iterable[object]], *, right: Iterable[str] = ()
-) -> list[str]:
-    """The lines of a table: head, rule, rows."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(line[at]) for line in [list(columns), *cells]) for at in range(len(columns))]
-    to_right = [column in set(right) for column in columns]
-
-    def line(row: Sequence[str]) -> str:
-        aligned = (
-            cell.rjust(width) if is_right else cell.ljust(width)
-            for cell, width, is_right in zip(row, widths, to_right, strict=True)
-        )
-        return "  ".join(aligned).rstrip()
-
-    return [line(columns), "  ".join("-" * width for width in widths), *(line(row) for row in cells)]
+    numbers = set(right)
+    labelled = tuple(Column(label=column, number=column in numbers) for column in columns)
+    print(text_table(Table(columns=labelled, rows=tuple(tuple(map(str, row)) for row in rows))))
 
 
 def print_pairs(pairs: Mapping[str, object]) -> None:

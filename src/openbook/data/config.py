@@ -35,3 +35,5 @@ class CorpusConfig:
             or self.sketch_share + self.full_share > 1
         ):
             raise ValueError("the shares must not add up to more than 1")
+        if self.exercises.modulus > 10:
+            raise ValueError("there are words for 0 to 9 only: modulus must be at most 10")

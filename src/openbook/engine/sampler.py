@@ -16,6 +16,7 @@ from torch import Tensor
 
 from openbook.engine.types import Completion, FinishReason, Generation, SamplingParams
 from openbook.errors import UserError
+from openbook.kernels.precision import autocast
 from openbook.model.cache import Cache
 from openbook.model.transformer import Transformer
 from openbook.runs.usage import Usage
@@ -44,8 +45,9 @@ class Sampler:
         device = next(self.model.parameters()).device
         was_training = self.model.training
         self.model.eval()
-        cache, logits_RV, lengths_R = self._prefill(prompts, params, num_generations, device)
-        tokens, logprobs = self._decode(cache, logits_RV, lengths_R, params, seed)
+        with autocast(device):
+            cache, logits_RV, lengths_R = self._prefill(prompts, params, num_generations, device)
+            tokens, logprobs = self._decode(cache, logits_RV, lengths_R, params, seed)
         self.model.train(was_training)
         return self._collect(prompts, tokens, logprobs, params, num_generations)
 

@@ -1,4 +1,4 @@
-"""Stage: reinforcement for all scenarios: rules where there are any, else a learned model (DeepSeek-R1 2.3.4).
+"""Stage: reinforcement for all scenarios, by rules or by a learned model (DeepSeek-R1 2.3.4).
 
 Chains are judged by their verifier; courteous replies, which no rule can verify, by the reward model.
 The annotators' meaning of courtesy, which the reward model never sees, is watched beside it: reward

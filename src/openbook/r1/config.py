@@ -30,6 +30,8 @@ class ExamConfig:
     family: ChainConfig
     harder: ChainConfig
     sampling: EvalConfig = EvalConfig()
+    base_samples: int = 16
+    """Completions of each problem where the checkpoint is a base: what it could do, as pass@16."""
     num_kept_samples: int = 24
     """Completions kept as text, to be read in the report."""
 

@@ -1,4 +1,4 @@
-"""Stage: distillation. A small dense base learns R1's checked answers, by no reinforcement (DeepSeek-R1 2.4)."""
+"""Stage: distillation. A small dense base learns R1's checked answers, without RL (DeepSeek-R1 2.4)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from openbook.engine.sampler import Sampler
 from openbook.evals.evaluate import EvalSample, Subject, evaluate, sample_to_json
@@ -14,9 +15,11 @@ from openbook.r1.frame import SCORECARDS_FILE, Work, tokenizer_of
 from openbook.runs.durable import replace_text
 from openbook.tasks.chain import ChainConfig, ChainFamily
 from openbook.tasks.problem import Problem, Split
+from openbook.tokens.tokenizer import Tokenizer
 from openbook.train.device import Stopwatch
 
 SAMPLES_FILE = "samples.json"
+NUM_PROBE_PROBLEMS = 64
 EXAM_SEED = 2025
 """The same problems for every stage and every seed of the story, so that scores are comparable."""
 
@@ -46,6 +49,25 @@ def examine(work: Work, checkpoint: Checkpoint, config: ExamConfig) -> list[Scor
             kept = _first_of_each(samples, config)
     _write(work, cards, kept)
     return cards
+
+
+def probe(tokenizer: Tokenizer, config: ExamConfig) -> Callable[[Sampler], Mapping[str, float]]:
+    """A small examination for a policy on its way: pass@1 and length on held-out problems."""
+    family = ChainFamily(config.family)
+    sampling = replace(config.sampling, num_problems=min(NUM_PROBE_PROBLEMS, config.sampling.num_problems))
+    problems = exam_problems(config.family, sampling.num_problems)
+    subject = Subject(stage="probe", checkpoint_digest="", suite="held_out")
+
+    def measure(sampler: Sampler) -> Mapping[str, float]:
+        card, _ = evaluate(
+            sampler, tokenizer, family, problems=problems, subject=subject, config=sampling, seed=EXAM_SEED
+        )
+        return {
+            "eval_pass_at_1": card.pass_at_1.value,
+            "eval_mean_completion_tokens": card.mean_completion_tokens.value,
+        }
+
+    return measure
 
 
 def exam_problems(config: ChainConfig, count: int) -> list[Problem]:

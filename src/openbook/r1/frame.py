@@ -57,6 +57,12 @@ class Frame:
     def device(self) -> torch.device:
         return choose_device(self.machine.device)
 
+    @property
+    def device_name(self) -> str:
+        """The name under which the device's time has a price: `cpu`, or the GPU's own."""
+        device = self.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
 
 @dataclass(kw_only=True, slots=True)
 class Work:
@@ -137,7 +143,7 @@ def stage_checkpoint(frame: Frame, body: Callable[[Work], Checkpoint]) -> Checkp
     run = Run.resume(frame.folder, recipe=frame.recipe) if exists else _new_run(frame)
     if frame.machine.num_threads:
         torch.set_num_threads(frame.machine.num_threads)
-    run.start(device=frame.device.type)
+    run.start(device=frame.device_name)
     work = Work(frame=frame, run=run)
     try:
         checkpoint = body(work)

@@ -6,8 +6,8 @@ reinforce   problems and a judge -> checkpoint         zero, reasoning RL, RL fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from openbook.engine.sampler import Sampler
 from openbook.model.checkpoint import Checkpoint
@@ -29,11 +29,16 @@ def supervise(
     work: Work, model: Transformer, tokenizer: Tokenizer, draw: Draw, config: TrainConfig
 ) -> Checkpoint:
     """Train on examples drawn from a stream, from where the stage stands, and save the result."""
+    require_fit(Load(model=model.config, tokens_per_batch=config.tokens_per_batch), work.frame.device)
     model.train()
     state = TrainState(model=model, optimizers=Optimizers(model, config.optim))
     advance = supervised_step(draw, config, pad_id=tokenizer.pad_id)
     advance_to_end(work, state, advance, num_steps=config.num_steps, save_every=config.save_every)
     return work.save(model, tokenizer, state.step)
+
+
+PROBE_EVERY = 6
+"""Steps between two probes of a policy on its way."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +49,8 @@ class Arena:
     environment: Environment
     budget_device_microseconds: int = 0
     """Stop once the stage has held its device this long; 0 sets no limit."""
+    probe: Callable[[Sampler], Mapping[str, float]] = lambda _: {}
+    """More metrics, measured every `PROBE_EVERY` steps: a small examination on the way."""
 
 
 def reinforce(work: Work, start: Checkpoint, tokenizer: Tokenizer, arena: Arena) -> Checkpoint:
@@ -60,7 +67,10 @@ def reinforce(work: Work, start: Checkpoint, tokenizer: Tokenizer, arena: Arena)
 
     def advance(state: TrainState) -> StepReport:
         sampler.version = state.step
-        return step(state)
+        report = step(state)
+        if report.step % PROBE_EVERY:
+            return report
+        return replace(report, metrics={**report.metrics, **arena.probe(sampler)})
 
     limit = arena.budget_device_microseconds
     within_budget = None if not limit else lambda: work.device_microseconds < limit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -12,7 +13,7 @@ from openbook.model.checkpoint import Checkpoint
 from openbook.model.config import ModelConfig
 from openbook.model.init import initialize
 from openbook.model.transformer import Transformer
-from openbook.r1.config import PretrainConfig
+from openbook.r1.config import ExamConfig, PretrainConfig
 from openbook.r1.exam import examine
 from openbook.r1.fits import Load, require_fit
 from openbook.r1.frame import Frame, Work, stage_checkpoint
@@ -34,10 +35,16 @@ def pretrain(config: PretrainConfig, frame: Frame, tokenizer: Tokenizer | None =
         known = tokenizer or train_tokenizer(corpus, config.vocab_size)
         model = new_model(config.model, frame).to(frame.device)
         checkpoint = supervise(work, model, known, corpus_stream(corpus, known), config.train)
-        examine(work, checkpoint, config.exam)
+        examine(work, checkpoint, base_exam(config.exam))
         return checkpoint
 
     return stage_checkpoint(frame, body)
+
+
+def base_exam(exam: ExamConfig) -> ExamConfig:
+    """A base is sampled more often: pass@16 says what it can do, pass@1 what it does."""
+    k = exam.base_samples
+    return replace(exam, sampling=replace(exam.sampling, num_samples=k, k=k))
 
 
 def train_tokenizer(corpus: Corpus, vocab_size: int) -> Tokenizer:

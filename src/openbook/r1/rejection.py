@@ -21,8 +21,8 @@ from openbook.tasks.courtesy import CourtesyFamily
 from openbook.tasks.problem import Family, Split
 from openbook.tokens.template import response
 
-GENERAL_SHARE = 0.25
-"""Replies that need no reasoning, as a share of the kept traces: 200K of 800K in the paper."""
+GENERAL_PER_TRACE = 1 / 3
+"""Replies that need no reasoning, for each kept trace: 200K beside 600K in the paper."""
 
 
 def rejection(
@@ -35,12 +35,12 @@ def rejection(
     family: Family,
     courtesy: CourtesyFamily,
 ) -> Checkpoint:
-    """The base after the kept answers of the reasoning policy and a quarter of general replies."""
+    """The base after the kept answers of the reasoning policy and a third as many general replies."""
     tokenizer = tokenizer_of(base)
 
     def body(work: Work) -> Checkpoint:
         documents = sample_traces(work, teacher, family, config.sampling)
-        documents += general_replies(courtesy, frame.seed, round(GENERAL_SHARE * len(documents)))
+        documents += general_replies(courtesy, frame.seed, round(GENERAL_PER_TRACE * len(documents)))
         stream = EpochStream(to_examples(documents, tokenizer), seed=frame.seed)
         checkpoint = supervise(work, base.load(frame.device), tokenizer, stream, config.train)
         examine(work, checkpoint, exam)

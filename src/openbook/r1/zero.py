@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from openbook.model.checkpoint import Checkpoint
 from openbook.r1.config import ReinforceConfig
-from openbook.r1.exam import examine
+from openbook.r1.exam import examine, probe
 from openbook.r1.frame import Frame, Work, stage_checkpoint, tokenizer_of
 from openbook.r1.judges import rule_judge, training_problems
 from openbook.r1.learn import Arena, reinforce
@@ -29,7 +29,10 @@ def reinforce_by_rule(
         seed=frame.seed,
     )
     arena = Arena(
-        config=config.rl, environment=environment, budget_device_microseconds=budget_device_microseconds
+        config=config.rl,
+        environment=environment,
+        budget_device_microseconds=budget_device_microseconds,
+        probe=probe(tokenizer, config.exam),
     )
 
     def body(work: Work) -> Checkpoint:

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from openbook.data.batch import Example
 from openbook.data.packing import make_batch
+from openbook.kernels.precision import autocast
 from openbook.model.transformer import Transformer
 from openbook.train.config import OptimConfig, ScheduleConfig
-from openbook.train.device import Stopwatch, autocast
+from openbook.train.device import Stopwatch
 from openbook.train.report import StepReport
 from openbook.train.schedule import rate_share
 from openbook.train.state import TrainState
@@ -111,7 +112,7 @@ def preference_step(
             "loss": float(loss.detach()),
             "pair_accuracy": float(accuracy),
             "grad_norm": grad_norm,
-            "learning_rate": optim.muon_learning_rate * share,
+            "learning_rate": optim.learning_rate * share,
         }
         return StepReport(step=state.step, metrics=metrics, usage=watch[0].lap(trained_tokens=num_tokens))
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from openbook.engine.types import Generator, SamplingParams
+from openbook.kernels.precision import autocast
 from openbook.model.transformer import Transformer
 from openbook.rl.advantage import with_advantages
 from openbook.rl.batch import PolicyBatch, pack_groups
@@ -25,7 +26,7 @@ from openbook.rl.rollout import judge, roll_out
 from openbook.rl.types import RewardedGroup, Scorer
 from openbook.tasks.problem import Problem
 from openbook.tokens.tokenizer import Tokenizer
-from openbook.train.device import Stopwatch, autocast
+from openbook.train.device import Stopwatch
 from openbook.train.report import StepReport
 from openbook.train.schedule import rate_share
 from openbook.train.state import TrainState
@@ -103,7 +104,7 @@ def update(
         total_loads = loads if total_loads is None else total_loads + loads
     assert total_loads is not None
     mean = {name: sum(report[name] for report in reports) / len(reports) for name in reports[0]}
-    mean["learning_rate"] = config.optim.muon_learning_rate * share
+    mean["learning_rate"] = config.optim.learning_rate * share
     mean["load_max_over_mean"] = load_imbalance(total_loads)
     return mean, total_loads, num_tokens
 

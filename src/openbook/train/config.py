@@ -21,6 +21,11 @@ class OptimConfig:
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm; 0 leaves them as they are."""
 
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the matrices, which is what a log shows."""
+        return self.muon_learning_rate if self.matrix_optimizer == "muon" else self.adamw_learning_rate
+
     def __post_init__(self) -> None:
         if min(self.muon_learning_rate, self.adamw_learning_rate) < 0:
             raise ValueError("a learning rate must not be negative")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import resource
 import time
 from dataclasses import dataclass, field
@@ -25,13 +24,6 @@ def choose_device(name: str) -> torch.device:
             "device is 'cuda' and torch sees no GPU", "use device = 'auto' or install a CUDA build of torch"
         )
     return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
-
-
-def autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """bf16 products on a GPU over fp32 weights; plain fp32 on a CPU."""
-    if device.type == "cuda":
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return contextlib.nullcontext()
 
 
 @dataclass(slots=True)

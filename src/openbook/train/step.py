@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from openbook.data.batch import Example
 from openbook.data.packing import pack
+from openbook.kernels.precision import autocast
 from openbook.model.transformer import Transformer
 from openbook.train.config import TrainConfig
-from openbook.train.device import Stopwatch, autocast
+from openbook.train.device import Stopwatch
 from openbook.train.losses import supervised_loss
 from openbook.train.report import StepReport
 from openbook.train.schedule import rate_share
@@ -58,7 +59,7 @@ def supervised_step(draw: Draw, config: TrainConfig, *, pad_id: int) -> Callable
             "mtp_loss": float(sums[1]),
             "balance_loss": float(sums[2]),
             "grad_norm": grad_norm,
-            "learning_rate": config.optim.muon_learning_rate * share,
+            "learning_rate": config.optim.learning_rate * share,
             "tokens_per_second": num_tokens / max(1e-9, usage.device_microseconds / 1e6),
             "load_max_over_mean": load_imbalance(loads),
         }

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from openbook.cli.render import table_lines
+from openbook.cli.render import print_table
 
 Command = Callable[..., Any]
 V3 = Path(__file__).resolve().parents[2] / "fixtures" / "configs" / "deepseek-v3.json"
 
 
-def test_a_table_is_aligned_and_numbers_stand_to_the_right() -> None:
-    assert table_lines(["name", "n"], [["a", 1], ["long", 100]], right=["n"]) == [
+def test_a_table_is_aligned_and_numbers_stand_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["name", "n"], [["a", 1], ["long", 100]], right=["n"])
+    assert capsys.readouterr().out.splitlines() == [
         "name    n",
         "----  ---",
         "a       1",

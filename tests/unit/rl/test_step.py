@@ -39,7 +39,7 @@ CONFIG = RLConfig(
     schedule=ScheduleConfig(warmup_steps=0, decay="none"),
 )
 TEXTS = (" b = seven", " c", " <think> b </think> <answer> 7 </answer>")
-QUESTIONS = ["a = 3, b = a + 4. b?", "c = 1, d = c + 1. d?"]
+QUESTIONS = ["a 3, b +4. b?", "c 1, d +1. d?"]
 UNIFORM = -5.8
 """About the log-probability of any token under an untrained model of 320 tokens."""
 

@@ -13,7 +13,7 @@ PIECES = st.sampled_from(
 
 
 def test_the_prompt_is_one_sentence_the_question_and_a_colon() -> None:
-    assert prompt("a = 3. a?") == f"{INSTRUCTION} User: a = 3. a? Assistant:"
+    assert prompt("a 3. a?") == f"{INSTRUCTION} User: a 3. a? Assistant:"
     assert all(tag in INSTRUCTION for tag in ("<think>", "</think>", "<answer>", "</answer>"))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from openbook.errors import UserError
-from openbook.train.device import Stopwatch, autocast, choose_device
+from openbook.train.device import Stopwatch, choose_device
 
 
 def test_auto_takes_a_gpu_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,12 +23,6 @@ def test_auto_takes_a_gpu_only_where_there_is_one(monkeypatch: pytest.MonkeyPatc
 def test_an_unknown_device_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UserError, match="use one of auto, cpu, cuda"):
         choose_device("tpu")
-
-
-def test_a_processor_computes_in_full_precision() -> None:
-    with autocast(torch.device("cpu")):
-        product = torch.ones(2, 2) @ torch.ones(2, 2)
-    assert product.dtype == torch.float32
 
 
 def test_each_lap_counts_from_the_one_before() -> None:
