@@ -25,7 +25,7 @@ run: setup
 	$(BIN)/openbook run nano
 
 test: setup
-	$(BIN)/pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow"
 
 check: setup
 	$(BIN)/ruff format --check .

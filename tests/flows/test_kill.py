@@ -51,7 +51,8 @@ def num_lines(path: Path) -> int:
 def wait_until_begun(process: subprocess.Popen[str], place: Path, num_rows: int) -> None:
     """Until the stage in `place` is at work and has logged so many steps."""
     while num_lines(place / "journal.jsonl") < 1 or num_lines(place / "metrics.jsonl") < num_rows:
-        assert process.poll() is None, "the command ended before its moment came"
+        if process.poll() is not None:
+            raise AssertionError(f"the command ended before its moment came: {process.communicate()[1]}")
         time.sleep(0.002)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Spent = Callable[[], str]
 Clock = Callable[[], float]
 
-SHOWN_FIRST = ("loss", "reward", "accuracy", "completion_tokens")
+SHOWN_FIRST = ("accuracy", "mean_completion_tokens", "reward", "loss")
 NUM_SHOWN = 2
 SECONDS_BETWEEN_LINES = 10.0
 

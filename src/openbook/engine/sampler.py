@@ -52,6 +52,8 @@ class Sampler:
         return self._collect(prompts, tokens, logprobs, params, num_generations)
 
     def _refuse_bad_prompts(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> None:
+        if not prompts:
+            raise UserError("there is no prompt", "give at least one")
         limit = self.model.config.max_position_embeddings
         for number, prompt in enumerate(prompts):
             if not prompt:

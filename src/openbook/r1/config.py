@@ -22,6 +22,10 @@ class MachineConfig:
     num_threads: int = 0
     """Threads of the CPU; 0 means all cores. A resumed run needs the same number to be bit-identical."""
 
+    def __post_init__(self) -> None:
+        if self.num_threads < 0:
+            raise ValueError("num_threads must not be negative; 0 means all cores")
+
 
 @config
 class ExamConfig:
@@ -35,6 +39,10 @@ class ExamConfig:
     num_kept_samples: int = 24
     """Completions kept as text, to be read in the report."""
 
+    def __post_init__(self) -> None:
+        if self.base_samples < 1 or self.num_kept_samples < 0:
+            raise ValueError("base_samples must be at least 1, and num_kept_samples at least 0")
+
 
 @config
 class PretrainConfig:
@@ -46,6 +54,9 @@ class PretrainConfig:
     corpus: CorpusConfig
     train: TrainConfig
     exam: ExamConfig
+
+    def __post_init__(self) -> None:
+        _check_vocabulary(self.vocab_size, self.model)
 
 
 @config
@@ -80,6 +91,14 @@ class SamplingConfig:
     keep_per_problem: int = 1
     language_target: Language = Language.ENGLISH
 
+    def __post_init__(self) -> None:
+        if min(self.num_problems, self.num_generations, self.max_tokens, self.keep_per_problem) < 1:
+            raise ValueError(
+                "num_problems, num_generations, max_tokens and keep_per_problem must be at least 1"
+            )
+        if self.temperature < 0 or not 0 <= self.min_consistency <= 1:
+            raise ValueError("temperature must not be negative, and min_consistency must be 0 to 1")
+
 
 @config
 class DistillConfig:
@@ -111,6 +130,10 @@ class RewardModelConfig:
     optim: OptimConfig = OptimConfig(muon_learning_rate=2e-3, adamw_learning_rate=1e-3)
     schedule: ScheduleConfig = ScheduleConfig(warmup_steps=5)
 
+    def __post_init__(self) -> None:
+        if min(self.num_pairs, self.num_steps, self.pairs_per_step) < 1:
+            raise ValueError("num_pairs, num_steps and pairs_per_step must be at least 1")
+
 
 @config
 class ScenariosConfig:
@@ -121,6 +144,10 @@ class ScenariosConfig:
     courtesy: CourtesyConfig = CourtesyConfig()
     courtesy_share: float = 0.25
     """Share of the problems of a step whose reply is scored by the reward model."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.courtesy_share <= 1:
+            raise ValueError("courtesy_share must be 0 to 1")
 
 
 @config
@@ -143,6 +170,15 @@ class StoryConfig:
     distill: SelfTaughtConfig
     control: RLConfig
     """The student by reinforcement alone, stopped at the device-seconds that distillation took."""
+
+    def __post_init__(self) -> None:
+        _check_vocabulary(self.vocab_size, self.model)
+        _check_vocabulary(self.vocab_size, self.student)
+
+
+def _check_vocabulary(vocab_size: int, model: ModelConfig) -> None:
+    if model.vocab_size < vocab_size:
+        raise ValueError(f"the tokenizer has {vocab_size} tokens and a model only {model.vocab_size}")
 
 
 SCHEMAS: dict[str, type] = {

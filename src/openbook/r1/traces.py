@@ -111,9 +111,18 @@ def keep(attempts: Sequence[Attempt], family: Family, config: SamplingConfig) ->
 
 
 def read_documents(path: Path) -> list[Document]:
-    """Questions and responses from JSON lines. Raises UserError naming the line that is none."""
+    """Questions and responses from JSON lines: of a file, or of the run that sampled them.
+
+    Raises UserError naming the line that is no trace.
+    """
+    path = path / TRACES_FILE if path.is_dir() else path
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error})", "name a file of JSON lines") from error
     documents = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    lines = text.rstrip("\n").split("\n") if text.strip() else []
+    for number, line in enumerate(lines, start=1):
         try:
             value = json.loads(line)
             documents.append(Document(question=str(value["question"]), response=str(value["response"])))

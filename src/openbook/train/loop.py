@@ -62,7 +62,13 @@ def _refuse_divergence(report: StepReport, plan: LoopPlan) -> None:
         if name in ("loss", "grad_norm") and not math.isfinite(value)
     ]
     if bad:
+        saved = (report.step - 1) // plan.save_every * plan.save_every
+        kept = (
+            f"the last good state, of step {saved}, is in {plan.state_folder}"
+            if saved
+            else "none was saved yet"
+        )
         raise Diverged(
             f"{bad[0]} became {report.metrics[bad[0]]} at step {report.step}",
-            f"the last good state is in {plan.state_folder}; lower the learning rate or raise warmup_steps",
+            f"{kept}; lower the learning rate or raise warmup_steps",
         )

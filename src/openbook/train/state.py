@@ -35,8 +35,10 @@ class TrainState:
     companions: Mapping[str, nn.Module] = field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
-        """Write the state below `folder`, replacing older ones."""
+        """Write the state below `folder`, replacing older ones; one that is there for this step is the same."""
         final = folder / f"step-{self.step:06d}"
+        if final.is_dir():
+            return final
         draft = folder / f".draft-{self.step:06d}"
         shutil.rmtree(draft, ignore_errors=True)
         try:
@@ -48,7 +50,6 @@ class TrainState:
             numbers = {"step": self.step, "position": self.position}
             (draft / "numbers.json").write_text(json.dumps(numbers), encoding="utf-8")
             _sync(draft)
-            shutil.rmtree(final, ignore_errors=True)
             draft.rename(final)
         except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
             shutil.rmtree(draft, ignore_errors=True)

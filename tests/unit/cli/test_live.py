@@ -61,7 +61,7 @@ def test_slow_steps_are_shown_by_their_length() -> None:
 
 def test_the_metrics_that_matter_come_first_and_are_few() -> None:
     metrics = {"grad_norm": 0.123456, "kl": 0.01, "reward": 0.5, "loss": 1.0, "tokens": 1e6}
-    assert show_metrics(metrics) == "loss 1  reward 0.5"
+    assert show_metrics(metrics) == "reward 0.5  loss 1"
     assert show_metrics({"tokens": 1_234_567.0, "loss": float("nan")}) == "loss nan  tokens 1.2M"
 
 

@@ -59,3 +59,9 @@ def test_impossible_settings_are_refused(table: dict[str, object], complaint: st
 
 def test_a_rate_of_zero_is_allowed() -> None:
     assert OptimConfig(muon_learning_rate=0.0, adamw_learning_rate=0.0).adamw_learning_rate == 0.0
+
+
+def test_a_log_shows_the_rate_of_the_matrices() -> None:
+    rates = {"muon_learning_rate": 0.02, "adamw_learning_rate": 0.003}
+    assert OptimConfig(matrix_optimizer="muon", **rates).learning_rate == 0.02
+    assert OptimConfig(matrix_optimizer="adamw", **rates).learning_rate == 0.003
