@@ -72,6 +72,8 @@ class Work:
     run: Run
     device_microseconds: int = 0
     """Device time of learning and of sampling to learn from: no examination, and nothing done twice."""
+    card: dict[str, str] = field(default_factory=dict)
+    """More lines of the run's card: the digests of what it learned from."""
     _loads: list[tuple[int, NDArray[np.int64]]] = field(default_factory=list)
 
     def spend(self, usage: Usage) -> None:
@@ -113,7 +115,8 @@ class Work:
                 "pad_token_id": tokenizer.pad_id,
             },
         )
-        self.run.write_card({"checkpoint": checkpoint.digest, "tokenizer": tokenizer.digest, "step": step})
+        made = {"checkpoint": checkpoint.digest, "tokenizer": tokenizer.digest, "step": step}
+        self.run.write_card({**made, **self.card})
         self._write_loads()
         compute = json.dumps({"device_microseconds": self.device_microseconds})
         replace_text(self.run.folder / COMPUTE_FILE, compute)
@@ -134,13 +137,13 @@ def stage_checkpoint(frame: Frame, body: Callable[[Work], Checkpoint]) -> Checkp
     """Run a stage, go on with it, or take what it made before.
 
     An interrupted, failed or killed stage stays in its folder with the reason and is resumed by
-    calling this again with the same recipe and seed; another recipe is a UserError.
+    calling this again with the same recipe, seed and ancestors; others are a UserError.
     """
     done = frame.folder / "checkpoint"
     exists = (frame.folder / MANIFEST_FILE).exists()
     if exists and Run.open(frame.folder).status == "done":
         return Checkpoint.open(done)
-    run = Run.resume(frame.folder, recipe=frame.recipe) if exists else _new_run(frame)
+    run = _begun_run(frame) if exists else _new_run(frame)
     if frame.machine.num_threads:
         torch.set_num_threads(frame.machine.num_threads)
     run.start(device=frame.device_name)
@@ -184,6 +187,20 @@ def _new_run(frame: Frame) -> Run:
         seed=frame.seed,
         parents=frame.parents,
     )
+
+
+def _begun_run(frame: Frame) -> Run:
+    """The run in the frame's folder, begun with this recipe and from these ancestors. Raises UserError."""
+    run = Run.resume(frame.folder, recipe=frame.recipe)
+    begun_from = {parent.role: parent.digest for parent in run.manifest.parents}
+    for parent in frame.parents:
+        if begun_from.get(parent.role) != parent.digest:
+            raise UserError(
+                f"run {run.manifest.id} was begun from another {parent.role}: "
+                f"{begun_from.get(parent.role, 'none')}, not {parent.digest}",
+                "give it what it was begun from, or begin a new run",
+            )
+    return run
 
 
 def ancestor(role: str, checkpoint: Checkpoint) -> Ancestor:

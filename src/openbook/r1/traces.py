@@ -8,6 +8,7 @@ The lines are what supervised stages learn from, and lie in the run that made th
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,14 @@ from openbook.engine.sampler import Sampler
 from openbook.engine.types import SamplingParams
 from openbook.errors import UserError
 from openbook.model.checkpoint import Checkpoint
+from openbook.model.weights import file_digest
 from openbook.r1.config import SamplingConfig
 from openbook.r1.frame import Work, tokenizer_of
 from openbook.rl.rollout import roll_out
 from openbook.rl.types import Attempt
 from openbook.runs.durable import replace_text
+from openbook.runs.manifest import Ancestor
+from openbook.runs.run import MANIFEST_FILE, Run
 from openbook.tasks.problem import Family, Split
 from openbook.tasks.rewards import language_reward
 from openbook.tokens.tokenizer import Tokenizer
@@ -48,8 +52,15 @@ class Harvest:
 def sample_traces(work: Work, teacher: Checkpoint, family: Family, config: SamplingConfig) -> list[Document]:
     """Sample the teacher, keep what passes, write it into the run; a finished harvest is read back."""
     path = work.run.folder / TRACES_FILE
-    if path.exists():
-        return read_documents(path)
+    if not path.exists():
+        _write_traces(path, work, teacher, family, config)
+    work.card["traces"] = file_digest(path)
+    return read_documents(path)
+
+
+def _write_traces(
+    path: Path, work: Work, teacher: Checkpoint, family: Family, config: SamplingConfig
+) -> None:
     work.go_back(BEFORE_SAMPLING)
     harvest = _harvest(work, teacher, family, config)
     kept, total = len(harvest.documents), harvest.num_attempts
@@ -67,7 +78,6 @@ def sample_traces(work: Work, teacher: Checkpoint, family: Family, config: Sampl
             json.dumps({"question": d.question, "response": d.response}) + "\n" for d in harvest.documents
         ),
     )
-    return list(harvest.documents)
 
 
 def _harvest(work: Work, teacher: Checkpoint, family: Family, config: SamplingConfig) -> Harvest:
@@ -115,10 +125,10 @@ def read_documents(path: Path) -> list[Document]:
 
     Raises UserError naming the line that is no trace.
     """
-    path = path / TRACES_FILE if path.is_dir() else path
+    path = _traces_file(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"{path} cannot be read ({error})", "name a file of JSON lines") from error
     documents = []
     lines = text.rstrip("\n").split("\n") if text.strip() else []
@@ -134,6 +144,21 @@ def read_documents(path: Path) -> list[Document]:
     if not documents:
         raise UserError(f"{path} is empty", "name a file with at least one trace")
     return documents
+
+
+def data_ancestor(path: Path) -> Ancestor:
+    """A file of examples, or that of the run which sampled them, as the ancestor of what learns from it."""
+    file = _traces_file(path)
+    is_of_run = (file.parent / MANIFEST_FILE).exists()
+    run_id = Run.open(file.parent).manifest.id if is_of_run else ""
+    return Ancestor(role="data", name=file.name, digest=file_digest(file), run_id=run_id)
+
+
+def _traces_file(path: Path) -> Path:
+    file = path / TRACES_FILE if path.is_dir() else path
+    if not os.access(file, os.R_OK):
+        raise UserError(f"{file} cannot be read", "name a file of JSON lines, or a run that sampled some")
+    return file
 
 
 def to_examples(documents: Iterable[Document], tokenizer: Tokenizer) -> list[Example]:

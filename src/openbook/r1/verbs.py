@@ -23,7 +23,7 @@ from openbook.r1.exam import examine
 from openbook.r1.frame import Frame, Work, ancestor, stage_checkpoint, tokenizer_of
 from openbook.r1.learn import supervise
 from openbook.r1.pretrain import pretrain
-from openbook.r1.traces import read_documents, to_examples
+from openbook.r1.traces import data_ancestor, read_documents, to_examples
 from openbook.r1.zero import reinforce_by_rule
 from openbook.runs.progress import Progress
 from openbook.runs.stop import StopSignal
@@ -50,6 +50,8 @@ def run_stage(order: Order, progress: Progress) -> Path:
     """Run a stage, or go on with it -> the folder of its checkpoint."""
     roles = [role for role in ("base", "teacher") if role in order.inputs]
     parents = [ancestor(role, Checkpoint.open(order.inputs[role])) for role in roles]
+    if "data" in order.inputs:
+        parents.append(data_ancestor(order.inputs["data"]))
     with StopSignal() as stop:
         frame = Frame(
             folder=order.out,

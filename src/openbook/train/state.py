@@ -35,7 +35,7 @@ class TrainState:
     companions: Mapping[str, nn.Module] = field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
-        """Write the state below `folder`, replacing older ones; one that is there for this step is the same."""
+        """Write the state below `folder`, replacing older ones; one of this very step stays as it is."""
         final = folder / f"step-{self.step:06d}"
         if final.is_dir():
             return final
