@@ -178,7 +178,9 @@ def test_examples_that_are_none_are_named_with_their_line(
         words = ("sft", "tiny", "--from", tale.place("pretrain"), "--data", data)
         assert_refused(inside(*words, "--out", tmp_path / "out"), line)
     words = ("sft", "tiny", "--from", tale.place("pretrain"), "--data", tmp_path)
-    assert_refused(inside(*words, "--out", tmp_path / "other"), "traces.jsonl cannot be read")
+    assert_refused(
+        inside(*words, "--out", tmp_path / "other"), "traces.jsonl cannot be read", "a run that sampled some"
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_named(inside: Command, tmp_path: Path) -> None:
@@ -244,7 +246,9 @@ def test_a_loss_that_is_no_number_ends_the_stage_and_keeps_the_last_state(
     assert run.status is RunStatus.FAILED
     (step,) = re.findall(r"at step (\d+)", run.reason)
     last_good = int(step) - 1
-    assert answer.last_line.startswith(f"openbook: {run.reason}; the last good state, of step {last_good}, is")
+    assert answer.last_line.startswith(
+        f"openbook: {run.reason}; the last good state, of step {last_good}, is"
+    )
     assert str(run.state_folder) in answer.last_line
     assert run.metrics()[-1]["step"] == last_good
     assert [path.name for path in run.state_folder.iterdir()] == [f"step-{last_good:06d}"]
@@ -252,13 +256,9 @@ def test_a_loss_that_is_no_number_ends_the_stage_and_keeps_the_last_state(
     assert run.usage().trained_tokens > 0, "the work was paid for"
 
 
-def test_what_no_rule_can_score_is_unscored_and_no_error(
-    tale: Tale, inside: Command, tmp_path: Path
-) -> None:
+def test_what_no_rule_can_score_is_unscored_and_no_error(tale: Tale, inside: Command, tmp_path: Path) -> None:
     out = tmp_path / "exam"
-    answer = inside(
-        "eval", tale.place("zero"), "--family", "courtesy", *SMALL_EXAM, "--out", out, "--json"
-    )
+    answer = inside("eval", tale.place("zero"), "--family", "courtesy", *SMALL_EXAM, "--out", out, "--json")
     assert answer.code == 0, answer.err
     card = json.loads(answer.out)
     assert card["num_unscored"] == 3 * 2

@@ -120,8 +120,10 @@ def test_the_card_of_a_stage_names_its_ancestors_by_digest(tale: Tale, stage: st
     }
     text = (tale.place(stage) / "card.md").read_text(encoding="utf-8")
     assert all(digest in text for _, digest, _ in found.values())
-    if stage != "reward_model":
-        assert card["checkpoint"] == digest_on_disk(tale.place(stage) / "checkpoint")
+    assert card["checkpoint"] == digest_on_disk(tale.place(stage) / "checkpoint")
+    if stage in SUPERVISED:
+        traces = (tale.place(stage) / "traces.jsonl").read_bytes()
+        assert card["traces"] == "sha256:" + hashlib.sha256(traces).hexdigest()
 
 
 def test_zero_has_no_supervised_ancestor_and_rejection_restarts_from_the_base(tale: Tale) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ ANCESTORS = {
     "pretrain": {},
     "rl": {"base": "pretrain"},
     "distill": {"base": "pretrain", "teacher": "rl"},
-    "sft": {"base": "pretrain"},
+    "sft": {"base": "pretrain", "data": "distill"},
 }
 QUESTION = "a 1, b +4. b?"
 
@@ -55,6 +57,17 @@ def made(tmp_path_factory: pytest.TempPathFactory, inside: Command) -> Made:
     return Made(root=root, answers=answers)
 
 
+def digest_of(made: Made, role: str, verb: str) -> str:
+    """The digest of what a verb made: its traces where they are the data, else its checkpoint."""
+    if role == "data":
+        return "sha256:" + hashlib.sha256((made.folder(verb) / "traces.jsonl").read_bytes()).hexdigest()
+    return str(json.loads((made.folder(verb) / "checkpoint" / "openbook.json").read_text())["digest"])
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "checkpoint" / "model.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("verb", ANCESTORS)
 def test_a_verb_prints_the_checkpoint_it_made_and_names_its_ancestors(made: Made, verb: str) -> None:
     folder = made.folder(verb)
@@ -62,14 +75,10 @@ def test_a_verb_prints_the_checkpoint_it_made_and_names_its_ancestors(made: Made
     run = Run.open(folder)
     assert run.status is RunStatus.DONE
     assert (run.manifest.verb, run.manifest.stage, run.manifest.seed) == (verb, verb, 3)
-    digests = {
-        name: json.loads((made.folder(name) / "checkpoint" / "openbook.json").read_text())["digest"]
-        for name in ANCESTORS
+    assert {parent.role: (parent.digest, parent.run_id) for parent in run.manifest.parents} == {
+        role: (digest_of(made, role, name), Run.open(made.folder(name)).manifest.id)
+        for role, name in ANCESTORS[verb].items()
     }
-    assert {parent.role: parent.digest for parent in run.manifest.parents} == {
-        role: digests[name] for role, name in ANCESTORS[verb].items()
-    }
-    assert len(set(digests.values())) == len(digests), "every verb changed the weights"
     suites = [card["suite"] for card in json.loads((folder / "scorecards.json").read_text())]
     assert suites == ["held_out", "harder"]
 
@@ -83,19 +92,44 @@ def test_the_same_command_again_gives_the_same_checkpoint_without_work(made: Mad
     assert Run.open(folder).usage_lines() == before
 
 
+def test_every_verb_changes_the_weights_and_distillation_is_training_on_traces(made: Made) -> None:
+    made_of = {verb: weights(made.folder(verb)) for verb in ANCESTORS}
+    assert made_of["distill"] == made_of["sft"], "the same base, traces and seed"
+    assert len(set(made_of.values())) == 3
+
+
 def test_supervised_training_reads_the_traces_of_a_run_as_of_a_file(
     made: Made, inside: Command, tmp_path: Path
 ) -> None:
     given = ("--from", made.folder("pretrain"), "--data", made.folder("distill"))
     answer = inside("sft", "tiny", *given, "--out", tmp_path / "sft", "--seed", 3)
     assert answer.code == 0, answer.err
-    weights = "checkpoint/model.safetensors"
-    assert (tmp_path / "sft" / weights).read_bytes() == (made.folder("sft") / weights).read_bytes()
+    assert weights(tmp_path / "sft") == weights(made.folder("sft"))
 
 
-def test_an_examination_is_a_run_of_its_own_with_a_price(
+def test_a_stage_is_not_gone_on_with_from_another_base_or_other_data(
     made: Made, inside: Command, tmp_path: Path
 ) -> None:
+    """Even when what differs has the same path as before."""
+    data, out = tmp_path / "data.jsonl", tmp_path / "sft"
+    shutil.copyfile(made.folder("distill") / "traces.jsonl", data)
+    shutil.copytree(made.folder("pretrain") / "checkpoint", tmp_path / "base")
+    words = ("sft", "tiny", "--from", tmp_path / "base", "--data", data, "--out", out)
+    assert inside(*words).code == 0
+    journal = out / "journal.jsonl"
+    journal.write_text(journal.read_text().splitlines(keepends=True)[0])  # as if it was killed
+    data.write_text(data.read_text() + data.read_text())
+    answer = inside(*words)
+    assert (answer.code, "was begun from another data" in answer.err) == (2, True), answer.err
+    shutil.copyfile(made.folder("distill") / "traces.jsonl", data)
+    shutil.rmtree(tmp_path / "base")
+    shutil.copytree(made.folder("rl") / "checkpoint", tmp_path / "base")
+    answer = inside(*words)
+    assert (answer.code, "was begun from another base" in answer.err) == (2, True), answer.err
+    assert len(Run.open(out).attempts) == 1, "no attempt was begun"
+
+
+def test_an_examination_is_a_run_of_its_own_with_a_price(made: Made, inside: Command, tmp_path: Path) -> None:
     out = tmp_path / "exam"
     sizes = ("--set", "num_problems=5", "--set", "num_samples=2", "--set", "max_tokens=40")
     answer = inside("eval", made.folder("sft"), *sizes, "--out", out, "--json")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from openbook.config import digest
 from openbook.data.batch import Example
 from openbook.data.corpus import Corpus, to_example
 from openbook.model.checkpoint import Checkpoint
@@ -32,6 +33,7 @@ def pretrain(config: PretrainConfig, frame: Frame, tokenizer: Tokenizer | None =
 
     def body(work: Work) -> Checkpoint:
         corpus = Corpus(config.corpus, seed=frame.seed)
+        work.card["corpus"] = f"{digest(config.corpus)}, seed {frame.seed}"
         known = tokenizer or train_tokenizer(corpus, config.vocab_size)
         model = new_model(config.model, frame).to(frame.device)
         checkpoint = supervise(work, model, known, corpus_stream(corpus, known), config.train)

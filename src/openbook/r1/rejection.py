@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 
+from openbook.config import digest
 from openbook.data.corpus import Document
 from openbook.data.loader import EpochStream
 from openbook.model.checkpoint import Checkpoint
@@ -40,6 +41,7 @@ def rejection(
 
     def body(work: Work) -> Checkpoint:
         documents = sample_traces(work, teacher, family, config.sampling)
+        work.card["general_replies"] = f"{digest(courtesy.config)}, seed {frame.seed}"
         documents += general_replies(courtesy, frame.seed, round(GENERAL_PER_TRACE * len(documents)))
         stream = EpochStream(to_examples(documents, tokenizer), seed=frame.seed)
         checkpoint = supervise(work, base.load(frame.device), tokenizer, stream, config.train)

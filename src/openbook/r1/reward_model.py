@@ -45,13 +45,14 @@ def train_reward_model(
         )
         advance_to_end(work, state, advance, num_steps=config.num_steps, save_every=config.num_steps)
         _write_accuracy(work, model, courtesy, tokenizer)
-        work.run.write_card({"base": start.digest, "pairs": config.num_pairs})
-        return save_checkpoint(
+        checkpoint = save_checkpoint(
             work.run.checkpoint_folder,
             model.trunk,
             provenance={"run_id": work.run.manifest.id, "stage": frame.stage, "parents": [start.digest]},
             extra_files=[tokenizer.save(work.run.folder), model.save_head(work.run.folder)],
         )
+        work.run.write_card({"checkpoint": checkpoint.digest, "pairs": config.num_pairs})
+        return checkpoint
 
     return stage_checkpoint(frame, body)
 
