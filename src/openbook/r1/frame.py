@@ -35,7 +35,7 @@ LOADS_FILE = "expert_loads.json"
 COMPUTE_FILE = "compute.json"
 SCORECARDS_FILE = "scorecards.json"
 NUM_KEPT_LOADS = 40
-"""Snapshots of the router's load kept for the report."""
+"""Snapshots of the router's load kept for the report, at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +125,7 @@ class Work:
     def _write_loads(self) -> None:
         if not self._loads:
             return
-        every = max(1, len(self._loads) // NUM_KEPT_LOADS)
+        every = -(-len(self._loads) // NUM_KEPT_LOADS)
         kept = self._loads[::every]
         text = json.dumps(
             {"steps": [step for step, _ in kept], "loads": [loads.tolist() for _, loads in kept]}

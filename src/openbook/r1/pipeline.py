@@ -22,6 +22,7 @@ from typing import Any
 from openbook.config import Recipe, dump
 from openbook.errors import UserError, nearest
 from openbook.model.checkpoint import Checkpoint
+from openbook.model.config import ModelConfig
 from openbook.r1.all_scenarios import all_scenarios
 from openbook.r1.cold_start import cold_start
 from openbook.r1.config import PretrainConfig, ReinforceConfig, StoryConfig
@@ -41,6 +42,7 @@ from openbook.runs.run import MANIFEST_FILE, Run
 from openbook.runs.stop import StopSignal
 from openbook.tasks.chain import ChainFamily
 from openbook.tasks.courtesy import CourtesyFamily
+from openbook.train.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,29 +172,25 @@ def set_aside(folder: Path) -> None:
 
 
 def _pretrain(story: Story, stage: Stage) -> Checkpoint:
-    config = story.config
-    settings = PretrainConfig(
-        machine=config.machine,
-        vocab_size=config.vocab_size,
-        model=config.model,
-        corpus=config.corpus,
-        train=config.pretrain,
-        exam=config.exam,
-    )
+    settings = pretrain_settings(story.config, story.config.model, story.config.pretrain)
     return pretrain(settings, story.frame(stage, settings))
 
 
 def _student_base(story: Story, stage: Stage) -> Checkpoint:
-    config = story.config
-    settings = PretrainConfig(
+    settings = pretrain_settings(story.config, story.config.student, story.config.student_base)
+    return pretrain(settings, story.frame(stage, settings), tokenizer_of(story.checkpoint("pretrain")))
+
+
+def pretrain_settings(config: StoryConfig, model: ModelConfig, train: TrainConfig) -> PretrainConfig:
+    """The pretraining of one of the story's two models; both read the same corpus."""
+    return PretrainConfig(
         machine=config.machine,
         vocab_size=config.vocab_size,
-        model=config.student,
+        model=model,
         corpus=config.corpus,
-        train=config.student_base,
+        train=train,
         exam=config.exam,
     )
-    return pretrain(settings, story.frame(stage, settings), tokenizer_of(story.checkpoint("pretrain")))
 
 
 def _reinforce(rl_of: Callable[[StoryConfig], RLConfig]) -> Callable[[Story, Stage], Checkpoint]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from openbook.evals.scorecard import headline, scorecard_from_json
+from openbook.evals.scorecard import METRICS, headline, scorecard_from_json
 from openbook.ledger.prices import PricePlan
 from openbook.ledger.statement import StatementRow
 from openbook.r1.frame import SCORECARDS_FILE
@@ -18,20 +18,8 @@ from openbook.runs.run import MANIFEST_FILE, Run
 from openbook.units import to_usd
 
 STORY_FILE = "story.json"
-SCORES = (
-    "pass_at_1",
-    "pass_at_1_low",
-    "pass_at_1_high",
-    "forgiven_pass_at_1",
-    "majority_at_k",
-    "pass_at_k",
-    "mean_completion_tokens",
-    "mean_correct_tokens",
-    "mean_thinking_tokens",
-    "share_with_steps",
-    "well_formed_share",
-    "language_consistency",
-)
+SCORES = ("pass_at_1_low", "pass_at_1_high", *METRICS)
+"""What a row takes from the held-out scorecard."""
 
 
 def write_story(folder: Path, names: Sequence[str]) -> Path:

@@ -11,7 +11,6 @@ from openbook.config import dump
 from openbook.data.loader import EpochStream
 from openbook.errors import UserError
 from openbook.model.checkpoint import Checkpoint
-from openbook.model.weights import file_digest
 from openbook.r1.cold_start import learn_from
 from openbook.r1.config import (
     DistillConfig,
@@ -87,7 +86,6 @@ def _finetune(order: Order, frame: Frame) -> Checkpoint:
     tokenizer = tokenizer_of(base)
 
     def body(work: Work) -> Checkpoint:
-        work.card["data"] = file_digest(order.inputs["data"])
         stream = EpochStream(to_examples(documents, tokenizer), seed=frame.seed)
         checkpoint = supervise(work, base.load(frame.device), tokenizer, stream, config.train)
         examine(work, checkpoint, config.exam)

@@ -1,21 +1,32 @@
-"""A made-up story as `openbook run` leaves it, whole and small."""
+"""A made-up story as `openbook run` leaves it, whole and small; and what a stage stands in."""
 
 from __future__ import annotations
 
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from openbook.engine.types import Completion, FinishReason
 from openbook.evals.score import Tally, scores
 from openbook.evals.scorecard import METRICS, Scorecard, scorecard_to_json
+from openbook.model.checkpoint import Checkpoint, save_checkpoint
+from openbook.r1.config import MachineConfig
+from openbook.r1.frame import Frame, Work
+from openbook.rl.types import Attempt
 from openbook.runs.manifest import Ancestor
+from openbook.runs.progress import Silence
 from openbook.runs.run import Run
+from openbook.runs.stop import StopSignal
 from openbook.runs.usage import Usage
-from openbook.tokens.template import response
+from openbook.tasks.problem import Problem
+from openbook.tokens.template import parse, response
+from openbook.tokens.tokenizer import Tokenizer
 
 STAGES = {
     # pass@1, tokens, device-seconds
@@ -219,3 +230,59 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(small: Path, tmp_path: Path) -> Path:
     """A small story to break."""
     return Path(shutil.copytree(small, tmp_path / "nano-0"))
+
+
+@pytest.fixture
+def make_frame(tmp_path: Path) -> Callable[..., Frame]:
+    """`make_frame(seed=3)`: where a stage can run, on one thread of the CPU, watched by nobody."""
+
+    def make(**changed: Any) -> Frame:
+        values: dict[str, Any] = {
+            "folder": tmp_path / "stage",
+            "verb": "rl",
+            "stage": "zero",
+            "seed": 0,
+            "recipe": {"settings": {"num_steps": 4}, "seed": 0},
+            "parents": [],
+            "machine": MachineConfig(device="cpu", num_threads=1),
+            "progress": Silence(),
+            "stop": StopSignal(),
+        }
+        return Frame(**values | changed)
+
+    return make
+
+
+@pytest.fixture
+def work(make_frame: Callable[..., Frame]) -> Work:
+    """A stage at work in a run that has begun."""
+    frame = make_frame()
+    run = Run.create(frame.folder, verb="rl", stage="zero", recipe=frame.recipe, seed=0)
+    run.start(device="cpu")
+    return Work(frame=frame, run=run)
+
+
+@pytest.fixture
+def checkpoint(make_tiny: Callable[..., Any], tokenizer: Tokenizer, tmp_path: Path) -> Checkpoint:
+    """A tiny untrained model with its tokenizer."""
+    folder = tmp_path / "untrained"
+    return save_checkpoint(
+        folder, make_tiny(), provenance={"run_id": "run-1"}, extra_files=[tokenizer.save(tmp_path)]
+    )
+
+
+@pytest.fixture
+def attempt_at() -> Callable[..., Attempt]:
+    """`attempt_at(problem, text)`: a completion of a problem, taken apart."""
+
+    def make(problem: Problem, text: str) -> Attempt:
+        completion = Completion(
+            prompt_ids=(1,),
+            token_ids=tuple(range(1, 1 + len(text.split()))),
+            logprobs=tuple(-1.0 for _ in text.split()),
+            finish_reason=FinishReason.STOP,
+            policy_version=0,
+        )
+        return Attempt(problem=problem, completion=completion, text=text, parsed=parse(text))
+
+    return make

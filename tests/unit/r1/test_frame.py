@@ -1,0 +1,196 @@
+"""What every stage stands in: how it ends, how it is gone on with, and what its run says afterwards."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from openbook.errors import Diverged, Interrupted, UserError
+from openbook.model.checkpoint import Checkpoint
+from openbook.r1.frame import (
+    COMPUTE_FILE,
+    LOADS_FILE,
+    NUM_KEPT_LOADS,
+    Frame,
+    Work,
+    ancestor,
+    stage_checkpoint,
+    tokenizer_of,
+)
+from openbook.runs.journal import RunStatus
+from openbook.runs.manifest import Ancestor
+from openbook.runs.run import Run
+from openbook.runs.usage import Usage
+from openbook.tokens.tokenizer import Tokenizer
+from openbook.train.report import StepReport
+
+MakeFrame = Callable[..., Frame]
+BASE = Ancestor(role="base", name="pretrain", digest="sha256:01", run_id="run-1")
+
+
+def saving(tokenizer: Tokenizer, make_tiny: Callable[..., Any]) -> Callable[[Work], Checkpoint]:
+    """The body of a stage that makes an untrained model."""
+    return lambda work: work.save(make_tiny(), tokenizer, step=4)
+
+
+def failing(error: BaseException) -> Callable[[Work], Checkpoint]:
+    def body(work: Work) -> Checkpoint:
+        raise error
+
+    return body
+
+
+def report(step: int, microseconds: int = 100) -> StepReport:
+    return StepReport(
+        step=step,
+        metrics={"loss": 1.0 / step},
+        usage=Usage(trained_tokens=10, device_microseconds=microseconds),
+        expert_loads=np.full((1, 4), step),
+    )
+
+
+def test_a_stage_that_is_done_is_taken_as_it_is(
+    make_frame: MakeFrame, tokenizer: Tokenizer, make_tiny: Callable[..., Any]
+) -> None:
+    frame = make_frame()
+    first = stage_checkpoint(frame, saving(tokenizer, make_tiny))
+    assert Run.open(frame.folder).status is RunStatus.DONE
+    again = stage_checkpoint(frame, failing(AssertionError("a done stage must not work again")))
+    assert again.digest == first.digest
+    assert len(Run.open(frame.folder).attempts) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (Interrupted("stopped after step 2 of 4", "go on"), RunStatus.INTERRUPTED, "stopped after step 2 of 4"),
+        (KeyboardInterrupt(), RunStatus.INTERRUPTED, "stopped at once"),
+        (UserError("nothing was kept", "train longer"), RunStatus.FAILED, "nothing was kept"),
+        (Diverged("loss became nan at step 3"), RunStatus.FAILED, "loss became nan at step 3"),
+        (ZeroDivisionError("division by zero"), RunStatus.FAILED, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_stage_that_ends_early_says_how_and_can_be_gone_on_with(
+    error: BaseException,
+    status: RunStatus,
+    reason: str,
+    make_frame: MakeFrame,
+    tokenizer: Tokenizer,
+    make_tiny: Callable[..., Any],
+) -> None:
+    frame = make_frame()
+    with pytest.raises(type(error)):
+        stage_checkpoint(frame, failing(error))
+    run = Run.open(frame.folder)
+    assert (run.status, run.reason) == (status, reason)
+    stage_checkpoint(frame, saving(tokenizer, make_tiny))
+    assert [one.status for one in run.attempts] == [status, RunStatus.DONE]
+
+
+def test_a_stage_is_not_gone_on_with_otherwise_than_it_was_begun(make_frame: MakeFrame) -> None:
+    begun = make_frame(parents=[BASE])
+    with pytest.raises(Interrupted):
+        stage_checkpoint(begun, failing(Interrupted("stopped")))
+    recipe = {"settings": {"num_steps": 5}, "seed": 0}
+    body = failing(AssertionError("refused before it works"))
+    with pytest.raises(UserError, match=r"another recipe: settings.num_steps 4 -> 5"):
+        stage_checkpoint(replace(begun, recipe=recipe), body)
+    for other in (replace(BASE, digest="sha256:02"), replace(BASE, role="teacher")):
+        with pytest.raises(UserError, match=f"begun from another {other.role}: .*, not {other.digest}"):
+            stage_checkpoint(replace(begun, parents=[other]), body)
+    assert len(Run.open(begun.folder).attempts) == 1
+
+
+def test_what_a_stage_saves_says_where_it_comes_from(
+    work: Work, tokenizer: Tokenizer, make_tiny: Callable[..., Any]
+) -> None:
+    work = Work(frame=replace(work.frame, parents=[BASE]), run=work.run, card={"traces": "sha256:77"})
+    checkpoint = work.save(make_tiny(), tokenizer, step=7)
+    run_id = work.run.manifest.id
+    assert checkpoint.provenance == {"run_id": run_id, "stage": "zero", "step": 7, "parents": [BASE.digest]}
+    card = json.loads((work.run.folder / "card.json").read_text())
+    assert card["checkpoint"] == checkpoint.digest
+    assert card["tokenizer"] == tokenizer.digest
+    assert (card["step"], card["traces"]) == (7, "sha256:77")
+    assert tokenizer_of(checkpoint).digest == tokenizer.digest
+    assert ancestor("base", checkpoint) == Ancestor(
+        role="base", name="zero", digest=checkpoint.digest, run_id=run_id
+    )
+    public = json.loads((checkpoint.folder / "config.json").read_text())
+    assert public["eos_token_id"] == tokenizer.eos_id
+
+
+def test_compute_counts_learning_without_examination_and_without_what_was_done_twice(
+    work: Work, tokenizer: Tokenizer, make_tiny: Callable[..., Any]
+) -> None:
+    work.spend(Usage(device_microseconds=1000))  # sampling
+    work.run.log(0, {})
+    for step in (1, 2, 3):
+        work.on_step(report(step))
+    assert work.device_microseconds == 1300
+    work.run.record(Usage(device_microseconds=5000))  # an examination
+    assert work.device_microseconds == 1300
+    work.run.interrupt()
+
+    work.run.start(device="cpu")
+    again = Work(frame=work.frame, run=work.run)
+    again.go_back(1)
+    assert again.device_microseconds == 1100
+    for step in (2, 3):
+        again.on_step(report(step, microseconds=200))
+    assert again.device_microseconds == 1500
+    again.save(make_tiny(), tokenizer, step=3)
+    written = json.loads((work.run.folder / COMPUTE_FILE).read_text())
+    assert written == {"device_microseconds": 1500}
+    assert work.run.usage().device_microseconds == 1300 + 5000 + 400, "everything was paid"
+    assert [row["step"] for row in work.run.metrics()] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("num_steps", [1, 39, 40, 41, 79, 500])
+def test_the_loads_of_the_experts_are_kept_evenly_and_not_too_often(
+    num_steps: int, work: Work, tokenizer: Tokenizer, make_tiny: Callable[..., Any]
+) -> None:
+    for step in range(1, num_steps + 1):
+        work.on_step(report(step))
+    work.save(make_tiny(), tokenizer, step=num_steps)
+    kept = json.loads((work.run.folder / LOADS_FILE).read_text())
+    assert min(num_steps, NUM_KEPT_LOADS // 2) <= len(kept["steps"]) <= NUM_KEPT_LOADS
+    assert kept["steps"][0] == 1
+    assert len({b - a for a, b in zip(kept["steps"], kept["steps"][1:], strict=False)}) <= 1
+    assert kept["loads"] == [[[step] * 4] for step in kept["steps"]]
+
+
+def test_a_dense_model_has_no_loads_to_keep(
+    work: Work, tokenizer: Tokenizer, make_tiny: Callable[..., Any]
+) -> None:
+    work.on_step(StepReport(step=1, metrics={}, usage=Usage()))
+    work.save(make_tiny(gqa=True), tokenizer, step=1)
+    assert not (work.run.folder / LOADS_FILE).exists()
+
+
+def test_a_stop_asked_for_before_the_work_ends_it_with_nothing_to_save(make_frame: MakeFrame) -> None:
+    frame = make_frame()
+
+    def body(work: Work) -> Checkpoint:
+        signal.raise_signal(signal.SIGTERM)
+        work.frame.stop.check()
+        raise AssertionError("the stop was not seen")
+
+    with frame.stop, pytest.raises(Interrupted, match="stopped"):
+        stage_checkpoint(frame, body)
+    assert Run.open(frame.folder).status is RunStatus.INTERRUPTED
+
+
+def test_the_device_has_the_name_that_its_price_is_found_by(make_frame: MakeFrame, tmp_path: Path) -> None:
+    frame = make_frame()
+    assert frame.device_name == "cpu"
+    with pytest.raises(UserError):
+        stage_checkpoint(frame, failing(UserError("no")))
+    assert Run.open(frame.folder).attempts[0].device == "cpu"
