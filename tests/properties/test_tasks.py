@@ -100,12 +100,9 @@ def test_a_chain_trace_equals_an_independent_evaluation(seed: int, split: Split,
     assignments, asked = problem.question.split(". ")
     known: dict[str, int] = {}
     for line in assignments.split(", "):
-        name, terms = line.split(" = ")
-        words = terms.split()
-        if len(words) == 1:
-            known[name] = int(words[0])
-        else:
-            known[name] = OPERATORS[words[1]](known[words[0]], int(words[2])) % 10
+        name, term = line.split(" ")
+        value = list(known.values())[-1] if known else 0
+        known[name] = OPERATORS[term[0]](value, int(term[1:])) % 10 if known else int(term)
     assert trace(problem) == list(known.items())
     assert problem.answer == str(known[asked.rstrip("?")])
 

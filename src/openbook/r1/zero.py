@@ -6,6 +6,8 @@ checkpoint it starts from and the weights of the reward's parts.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from openbook.model.checkpoint import Checkpoint
 from openbook.r1.config import ReinforceConfig
 from openbook.r1.exam import examine, probe
@@ -29,11 +31,10 @@ def reinforce_by_rule(
         seed=frame.seed,
     )
     arena = Arena(
-        config=config.rl,
-        environment=environment,
-        budget_device_microseconds=budget_device_microseconds,
-        probe=probe(tokenizer, config.exam),
+        config=config.rl, environment=environment, budget_device_microseconds=budget_device_microseconds
     )
+    if not budget_device_microseconds:  # out of a budget for learning, a probe would take its share
+        arena = replace(arena, probe=probe(tokenizer, config.exam))
 
     def body(work: Work) -> Checkpoint:
         checkpoint = reinforce(work, start, tokenizer, arena)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_the_most_consistent_come_first_and_no_text_twice(attempt_at: AttemptAt)
 def test_traces_come_back_as_they_were_written(tmp_path: Path) -> None:
     documents = [Document(question="a 1. a?", response=" \u2028 uno\n"), Document(question="b", response="")]
     file = tmp_path / TRACES_FILE
-    lines = [json.dumps({"question": d.question, "response": d.response}, ensure_ascii=False) for d in documents]
+    lines = [json.dumps(asdict(document), ensure_ascii=False) for document in documents]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert read_documents(file) == documents
     assert read_documents(tmp_path) == documents, "the folder of a run stands for its traces"
@@ -158,8 +159,8 @@ def test_sampling_takes_training_problems_that_reinforcement_does_not_reach(
     monkeypatch.setattr(traces, "roll_out", script)
     many = config(num_problems=PROBLEMS_PER_CALL + 6)
     kept = sample_traces(work, checkpoint, FAMILY, many)
-    expected = [FAMILY.problem(0, Split.TRAIN, FIRST_INDEX + number).id for number in range(many.num_problems)]
-    assert script.asked == expected
+    numbers = range(FIRST_INDEX, FIRST_INDEX + many.num_problems)
+    assert script.asked == [FAMILY.problem(0, Split.TRAIN, number).id for number in numbers]
     assert len(kept) == PROBLEMS_PER_CALL // 2 + 3
     assert work.run.usage().completion_tokens == 2 * many.num_problems
     assert work.device_microseconds >= 2
