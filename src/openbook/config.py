@@ -43,6 +43,13 @@ def config(cls: type[T]) -> type[T]:
     return dataclasses.dataclass(frozen=True, kw_only=True, slots=True)(cls)
 
 
+def require_at_least(minimum: float, **values: float) -> None:
+    """ValueError naming the first of `values` that is below `minimum`; for `__post_init__`."""
+    for name, value in values.items():
+        if value < minimum:
+            raise ValueError(f"{name} must be at least {minimum}, not {value}")
+
+
 def parse(cls: type[T], data: Mapping[str, Any], *, where: str = "") -> T:
     """`data` checked against the config class `cls`.
 

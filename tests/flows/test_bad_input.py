@@ -234,13 +234,40 @@ def test_a_size_that_cannot_be_is_refused_before_anything_is_begun(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.hidden_size=-3",
+        "model.num_hidden_layers=-1",
+        "model.num_attention_heads=0",
+        "model.attention.kv_lora_rank=0",
+        "model.moe.n_routed_experts=-4",
+        "model.moe.num_experts_per_tok=9",
+        "student.attention.head_dim=-16",
+        "corpus.drill_share=-1",
+        "pretrain.tokens_per_batch=-1",
+        "pretrain.optim.max_grad_norm=-1",
+        "pretrain.schedule.warmup_steps=-5",
+        "zero.num_steps=0",
+        "zero.num_problems=-2",
+        "zero.max_tokens=-1",
+        "zero.save_every=0",
+        "zero.num_minibatches=0",
+        "zero.temperature=0",
+    ],
+)
+def test_a_size_that_cannot_be_is_refused_wherever_it_stands(override: str, inside: Command) -> None:
+    answer = inside("recipe", "show", "run/tiny", "--set", override)
+    assert_refused(answer, override.partition("=")[0].rpartition(".")[2])
+
+
 def test_a_loss_that_is_no_number_ends_the_stage_and_keeps_the_last_state(
-    openbook: Command, tale: Tale, tmp_path: Path
+    inside: Command, tale: Tale, tmp_path: Path
 ) -> None:
     rates = ("pretrain.optim.muon_learning_rate=1e9", "pretrain.optim.adamw_learning_rate=1e9")
     begun = type(tale)(folder=tmp_path / "story")
     overrides = [word for text in (*rates, "pretrain.save_every=1") for word in ("--set", text)]
-    answer = openbook(*begun.words(*overrides))
+    answer = inside(*begun.words(*overrides))
     assert_ended_with(answer, "became nan at step", "lower the learning rate", code=3)
     run = begun.run("pretrain")
     assert run.status is RunStatus.FAILED
@@ -286,16 +313,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_leaves_a_run_that_goes_on_once_there_is_room(
-    tale: Tale, openbook: Command, small_disk: Path
+    tale: Tale, inside: Command, small_disk: Path
 ) -> None:
     begun = type(tale)(folder=small_disk / "story")
-    answer = openbook(*begun.words("--only", "pretrain"))
+    answer = inside(*begun.words("--only", "pretrain"))
     assert_ended_with(answer, "free some space")
     run = begun.run("pretrain")
     assert run.status is RunStatus.FAILED
     assert run.usage().trained_tokens > 0
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    answer = openbook(*begun.words("--only", "pretrain"))
+    answer = inside(*begun.words("--only", "pretrain"))
     assert answer.code == 0, answer.err
     assert [attempt.status for attempt in run.attempts] == [RunStatus.FAILED, RunStatus.DONE]
     assert begun.weights("pretrain") == tale.weights("pretrain")

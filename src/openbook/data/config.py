@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openbook.config import config
+from openbook.config import config, require_at_least
 from openbook.tasks.chain import ChainConfig
 
 
@@ -30,6 +30,17 @@ class CorpusConfig:
     """Chance that a number word leaves the language that its document leans to."""
 
     def __post_init__(self) -> None:
+        require_at_least(
+            0,
+            drill_share=self.drill_share,
+            worked_share=self.worked_share,
+            courtesy_share=self.courtesy_share,
+            sketch_share=self.sketch_share,
+            full_share=self.full_share,
+            untagged_share=self.untagged_share,
+            spanish_share=self.spanish_share,
+            switch_share=self.switch_share,
+        )
         if (
             self.drill_share + self.worked_share + self.courtesy_share > 1
             or self.sketch_share + self.full_share > 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from openbook.config import config
+from openbook.config import config, require_at_least
 
 
 @config
@@ -21,6 +21,17 @@ class MLAConfig:
     qk_rope_head_dim: int
     v_head_dim: int
 
+    def __post_init__(self) -> None:
+        require_at_least(
+            1,
+            kv_lora_rank=self.kv_lora_rank,
+            qk_nope_head_dim=self.qk_nope_head_dim,
+            qk_rope_head_dim=self.qk_rope_head_dim,
+            v_head_dim=self.v_head_dim,
+        )
+        if self.q_lora_rank is not None:
+            require_at_least(1, q_lora_rank=self.q_lora_rank)
+
 
 @config
 class GQAConfig:
@@ -31,6 +42,9 @@ class GQAConfig:
     head_dim: int
     qk_norm: bool = False
     """RMSNorm over each head's query and key, as Qwen3 has it."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, num_key_value_heads=self.num_key_value_heads, head_dim=self.head_dim)
 
 
 @config
@@ -50,6 +64,29 @@ class MoEConfig:
     scoring_func: Literal["sigmoid", "softmax"] = "sigmoid"
     topk_method: Literal["noaux_tc", "group_limited_greedy", "greedy"] = "noaux_tc"
     """`noaux_tc` is V3's choice by biased scores; the other two are V2's, without a bias."""
+
+    def __post_init__(self) -> None:
+        require_at_least(
+            1,
+            n_routed_experts=self.n_routed_experts,
+            num_experts_per_tok=self.num_experts_per_tok,
+            moe_intermediate_size=self.moe_intermediate_size,
+            n_group=self.n_group,
+            topk_group=self.topk_group,
+        )
+        require_at_least(
+            0, n_shared_experts=self.n_shared_experts, first_k_dense_replace=self.first_k_dense_replace
+        )
+        if self.n_routed_experts % self.n_group or self.topk_group > self.n_group:
+            raise ValueError(
+                f"{self.n_routed_experts} n_routed_experts in {self.n_group} groups, {self.topk_group} kept: "
+                "n_group must divide the experts, and topk_group must not be more"
+            )
+        reachable = self.n_routed_experts // self.n_group * self.topk_group
+        if self.num_experts_per_tok > reachable:
+            raise ValueError(
+                f"num_experts_per_tok is {self.num_experts_per_tok} and a token reaches {reachable} experts"
+            )
 
 
 @config
@@ -86,6 +123,18 @@ class ModelConfig:
     attention_bias: bool = False
     init_std: float | None = None
     """Standard deviation of the initial weights; null means 0.5 / sqrt(hidden_size). V3 used 0.006."""
+
+    def __post_init__(self) -> None:
+        require_at_least(
+            1,
+            vocab_size=self.vocab_size,
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.num_hidden_layers,
+            num_attention_heads=self.num_attention_heads,
+            intermediate_size=self.intermediate_size,
+            max_position_embeddings=self.max_position_embeddings,
+        )
+        require_at_least(0, num_nextn_predict_layers=self.num_nextn_predict_layers)
 
     @property
     def initial_std(self) -> float:

@@ -126,7 +126,6 @@ class RewardModelConfig:
     num_pairs: int = 512
     num_steps: int = 60
     pairs_per_step: int = 32
-    tokens_per_batch: int = 4096
     optim: OptimConfig = OptimConfig(muon_learning_rate=2e-3, adamw_learning_rate=1e-3)
     schedule: ScheduleConfig = ScheduleConfig(warmup_steps=5)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openbook.config import config
+from openbook.config import config, require_at_least
 from openbook.tasks.rewards import RewardConfig
 from openbook.train.config import OptimConfig, ScheduleConfig
 
@@ -40,6 +40,18 @@ class RLConfig:
     save_every: int = 20
 
     def __post_init__(self) -> None:
+        require_at_least(
+            1,
+            num_steps=self.num_steps,
+            num_problems=self.num_problems,
+            max_tokens=self.max_tokens,
+            num_minibatches=self.num_minibatches,
+            tokens_per_batch=self.tokens_per_batch,
+            save_every=self.save_every,
+        )
+        require_at_least(0, epsilon=self.epsilon, beta=self.beta)
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be above 0 to explore, not {self.temperature}")
         if self.num_generations < 2:
             raise ValueError(
                 f"num_generations is {self.num_generations}; a group needs at least 2 to be compared"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from openbook.config import config
+from openbook.config import config, require_at_least
 
 
 @config
@@ -27,8 +27,13 @@ class OptimConfig:
         return self.muon_learning_rate if self.matrix_optimizer == "muon" else self.adamw_learning_rate
 
     def __post_init__(self) -> None:
-        if min(self.muon_learning_rate, self.adamw_learning_rate) < 0:
-            raise ValueError("a learning rate must not be negative")
+        require_at_least(
+            0,
+            muon_learning_rate=self.muon_learning_rate,
+            adamw_learning_rate=self.adamw_learning_rate,
+            weight_decay=self.weight_decay,
+            max_grad_norm=self.max_grad_norm,
+        )
 
 
 @config
@@ -41,6 +46,11 @@ class ScheduleConfig:
     decay: Literal["linear", "cosine", "none"] = "linear"
     final_share: float = 0.05
     """The last rate as a share of the highest."""
+
+    def __post_init__(self) -> None:
+        require_at_least(
+            0, warmup_steps=self.warmup_steps, decay_share=self.decay_share, final_share=self.final_share
+        )
 
 
 @config
@@ -70,5 +80,10 @@ class TrainConfig:
     """Steps between two saved states."""
 
     def __post_init__(self) -> None:
-        if min(self.num_steps, self.examples_per_step, self.save_every) < 1:
-            raise ValueError("num_steps, examples_per_step and save_every must be at least 1")
+        require_at_least(
+            1,
+            num_steps=self.num_steps,
+            examples_per_step=self.examples_per_step,
+            tokens_per_batch=self.tokens_per_batch,
+            save_every=self.save_every,
+        )
