@@ -49,7 +49,10 @@ def test_a_short_stage_still_has_a_positive_rate_at_every_step() -> None:
     [
         ({"num_steps": 0, "examples_per_step": 1}, "must be at least 1"),
         ({"num_steps": 1, "examples_per_step": 1, "save_every": 0}, "must be at least 1"),
-        ({"num_steps": 1, "examples_per_step": 1, "optim": {"adamw_learning_rate": -1.0}}, "must be at least 0"),
+        (
+            {"num_steps": 1, "examples_per_step": 1, "optim": {"adamw_learning_rate": -1.0}},
+            "must be at least 0",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(table: dict[str, object], complaint: str) -> None:
