@@ -37,28 +37,23 @@ def tell(recipe: str, seed: int, folder: Path) -> None:
 
 
 def findings(folder: Path) -> dict[str, Any]:
-    """What one story shows, under the names of the claims."""
+    """What one story shows, under the names of the claims; a stage that was left out has no line."""
     rows = {row["stage"]: row for row in json.loads((folder / "story.json").read_text())}
     record = json.loads((folder / RECORD).read_text()) if (folder / RECORD).exists() else {}
-    base, zero, r1 = rows["pretrain"], rows["zero"], rows["all_scenarios"]
-    found = {
-        "base pass@1": percent(base["pass_at_1"]),
-        "zero pass@1": percent(zero["pass_at_1"]),
-        "gain, points": f"{100 * (zero['pass_at_1'] - base['pass_at_1']):.1f}",
-        "gain, format forgiven": f"{100 * (zero['forgiven_pass_at_1'] - base['forgiven_pass_at_1']):.1f}",
-        "length of correct, ratio": f"{zero['mean_correct_tokens'] / base['mean_correct_tokens']:.2f}",
-        "zero, harder": percent(zero["harder_pass_at_1"]),
-        "cold start pass@1": percent(rows["cold_start"]["pass_at_1"]),
-        "R1 pass@1": percent(r1["pass_at_1"]),
-        "R1 well formed": percent(r1["well_formed_share"]),
-        "language, base / zero / R1": " / ".join(
-            percent(row["language_consistency"]) for row in (base, zero, r1)
-        ),
-        "student base pass@1": percent(rows["student_base"]["pass_at_1"]),
-        "distilled pass@1": percent(rows["distill"]["pass_at_1"]),
-    }
-    if "control" in rows:
-        found["RL-only pass@1, equal device-seconds"] = percent(rows["control"]["pass_at_1"])
+    found = {f"{stage}, pass@1": percent(row["pass_at_1"]) for stage, row in rows.items()}
+    if "pretrain" in rows:
+        found["base, pass@16"] = percent(rows["pretrain"]["pass_at_k"])
+    if "pretrain" in rows and "zero" in rows:
+        base, zero = rows["pretrain"], rows["zero"]
+        forgiven = zero["forgiven_pass_at_1"] - base["forgiven_pass_at_1"]
+        found["gain, points"] = f"{100 * (zero['pass_at_1'] - base['pass_at_1']):.1f}"
+        found["gain, format forgiven"] = f"{100 * forgiven:.1f}"
+        found["length of correct, ratio"] = f"{zero['mean_correct_tokens'] / base['mean_correct_tokens']:.2f}"
+        found["zero, harder"] = percent(zero["harder_pass_at_1"])
+    for stage in ("pretrain", "zero", "all_scenarios"):
+        if stage in rows:
+            found[f"{stage}, well formed"] = percent(rows[stage]["well_formed_share"])
+            found[f"{stage}, language"] = percent(rows[stage]["language_consistency"])
     found["cost, USD"] = f"{sum(row['cost_usd'] for row in rows.values()):.5f}"
     found["minutes, all stages"] = f"{sum(row['wall_seconds'] for row in rows.values()) / 60:.1f}"
     if record:
@@ -73,7 +68,7 @@ def percent(value: float) -> str:
 
 def table(columns: dict[str, dict[str, Any]]) -> str:
     """Markdown: a row for each claim, a column for each seed."""
-    names = list(next(iter(columns.values())))
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     lines += [
         f"| {name} | " + " | ".join(str(column.get(name, "")) for column in columns.values()) + " |"
