@@ -18,13 +18,14 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
 from openbook.errors import UserError
 from openbook.model.config import ModelConfig
@@ -36,7 +37,7 @@ from openbook.model.convert import (
     public_tensors,
     public_views,
 )
-from openbook.model.public import from_public, to_public
+from openbook.model.public import from_public, quantization_of, to_public
 from openbook.model.transformer import Transformer
 from openbook.model.weights import (
     WEIGHTS_NAME,
@@ -70,6 +71,8 @@ class Checkpoint:
     config: ModelConfig
     digest: str
     provenance: Mapping[str, Any]
+    quantization: Mapping[str, Any] = field(default_factory=dict)
+    """The public `quantization_config`: how the weights are stored; empty where they are plain."""
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
@@ -80,13 +83,20 @@ class Checkpoint:
         is no checkpoint, or a damaged one.
         """
         folder = _surviving(folder)
-        config = from_public(read_json(folder / CONFIG_NAME), where=str(folder / CONFIG_NAME))
+        public, where = read_json(folder / CONFIG_NAME), str(folder / CONFIG_NAME)
+        config = from_public(public, where=where)
         weights = WeightFiles.find(folder)
         if not any(name.startswith(mtp_prefix(config, depth=0)) for name in weights.homes):
             config = replace(config, num_nextn_predict_layers=0)
         record = _read_record(folder)
         digest = record.get("digest") or digest_of(file_digests([folder / CONFIG_NAME, *weights.files]))
-        return cls(folder=folder, config=config, digest=digest, provenance=record.get("provenance", {}))
+        return cls(
+            folder=folder,
+            config=config,
+            digest=digest,
+            provenance=record.get("provenance", {}),
+            quantization=quantization_of(public, where=where),
+        )
 
     def load(
         self,
@@ -98,21 +108,25 @@ class Checkpoint:
         """The network with these weights, in evaluation mode; balancing biases stay in fp32.
 
         Raises UserError naming file and tensor if one is missing, surplus, of the wrong shape
-        or unreadable, or naming the file if it is not what was saved.
+        or unreadable, or naming the file if it is not what was saved. Quantised weights are for
+        `quant.store` to load.
         """
+        if self.quantization:
+            what = f"{self.folder}: the weights are quantised, and plain ones are wanted here"
+            raise UserError(what, "`openbook quantize --format bf16` writes plain ones")
         config = self.config if with_mtp else replace(self.config, num_nextn_predict_layers=0)
         weights = WeightFiles.find(self.folder)
-        self._verify()
+        self.verify()
         with torch.device("meta"):
             model = Transformer(config)
         model = model.to(dtype=dtype).to_empty(device=device)
         state = model.state_dict()
         with weights.reading() as reader:
             load_public(config, state, reader.read)
-            _check_surplus(config, {name for name, _ in public_views(config, state)}, reader)
+            check_surplus(config, {name for name, _ in public_views(config, state)}, reader)
         return model.eval()
 
-    def _verify(self) -> None:
+    def verify(self) -> None:
         """Hold the files against the digests that were taken when they were saved, if it was us who did."""
         recorded = _read_record(self.folder).get("files", {})
         for name, digest in recorded.items():
@@ -123,6 +137,15 @@ class Checkpoint:
                 )
         if recorded and digest_of(recorded) != self.digest:
             raise UserError(f"{self.folder}: replaced by another checkpoint meanwhile", "open it again")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Content:
+    """What a checkpoint says and holds: the shape, config.json, and the tensors under their public names."""
+
+    config: ModelConfig
+    public: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
 
 
 def save_checkpoint(
@@ -140,13 +163,23 @@ def save_checkpoint(
     for the loaders that look for them in config.json. Raises UserError if the disk is full,
     saying how much is needed, and leaves what was there before.
     """
-    folder = folder.resolve()
-    tensors = public_tensors(model.config, model.state_dict())
-    public = to_public(model.config) | _public_extras(model, token_ids or {})
+    content = Content(
+        config=model.config,
+        public=to_public(model.config) | public_extras(next(model.parameters()).dtype, token_ids or {}),
+        tensors=public_tensors(model.config, model.state_dict()),
+    )
+    return write_checkpoint(folder, content, provenance=provenance, extra_files=extra_files)
+
+
+def write_checkpoint(
+    folder: Path, content: Content, *, provenance: Mapping[str, Any], extra_files: Sequence[Path] = ()
+) -> Checkpoint:
+    """Write `content` to `folder`, as `save_checkpoint` says."""
+    folder, tensors = folder.resolve(), dict(content.tensors)
     needed_bytes = sum(tensor.nbytes for tensor in tensors.values()) + _SMALL_FILES_BYTES
     partial = _sibling(folder, "partial")
     with _whole_or_nothing(folder, partial, needed_bytes):
-        _write_json(partial / CONFIG_NAME, public)
+        _write_json(partial / CONFIG_NAME, content.public)
         save_file(tensors, partial / WEIGHTS_NAME, metadata={"format": "pt"})
         # The library makes the file readable to its owner alone; a checkpoint follows the umask.
         (partial / WEIGHTS_NAME).chmod((partial / CONFIG_NAME).stat().st_mode)
@@ -156,20 +189,25 @@ def save_checkpoint(
         _write_json(partial / RECORD_NAME, record)
         for extra in extra_files:
             shutil.copyfile(extra, partial / extra.name)
-    return Checkpoint(folder=folder, config=model.config, digest=digest, provenance=dict(provenance))
+    return Checkpoint(
+        folder=folder,
+        config=content.config,
+        digest=digest,
+        provenance=dict(provenance),
+        quantization=quantization_of(content.public, where=str(folder / CONFIG_NAME)),
+    )
 
 
-def _public_extras(model: Transformer, token_ids: Mapping[str, int]) -> dict[str, Any]:
+def public_extras(dtype: torch.dtype, token_ids: Mapping[str, int]) -> dict[str, Any]:
     """What public loaders look for beyond the shape.
 
     An id that we were not told is null: left out, a loader would take another model's.
     """
     unset = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    return {**unset, **token_ids, "torch_dtype": dtype}
+    return {**unset, **token_ids, "torch_dtype": str(dtype).removeprefix("torch.")}
 
 
-def _check_surplus(config: ModelConfig, known: set[str], reader: WeightReader) -> None:
+def check_surplus(config: ModelConfig, known: set[str], reader: WeightReader) -> None:
     """Every stored tensor has a place, is rightly ignored, or repeats one that has a place."""
     copies = public_copies(config)
     for name, home in reader.weights.homes.items():

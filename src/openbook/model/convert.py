@@ -52,7 +52,7 @@ def public_tensors(config: ModelConfig, state: Mapping[str, Tensor]) -> dict[str
     """All that a public checkpoint holds, on the CPU, the copies of the MTP layers included."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in public_views(config, state)}
     # A safetensors file holds no tensor twice under two names: a copy has to be one.
-    copies = {copy: tensors[original].clone() for copy, original in _mtp_copies(config).items()}
+    copies = {copy: tensors[original].clone() for copy, original in mtp_copies(config).items()}
     return tensors | copies
 
 
@@ -68,7 +68,7 @@ def load_public(
 def public_copies(config: ModelConfig) -> dict[str, str]:
     """Public names that may only repeat another tensor, and which: MTP's two tables, and a tied head."""
     tied = {HEAD: EMBEDDING} if config.tie_word_embeddings else {}
-    return tied | _mtp_copies(config)
+    return tied | mtp_copies(config)
 
 
 def is_ignored(config: ModelConfig, name: str) -> bool:
@@ -88,15 +88,8 @@ def mtp_prefix(config: ModelConfig, depth: int) -> str:
     return f"model.layers.{config.num_hidden_layers + depth}."
 
 
-def _public_name(config: ModelConfig, name: str) -> str:
-    module = _MTP.fullmatch(name)
-    if module is None:
-        return name
-    rest = "shared_head.norm.weight" if module["rest"] == "norm.weight" else module["rest"]
-    return mtp_prefix(config, int(module["depth"])) + rest
-
-
-def _mtp_copies(config: ModelConfig) -> dict[str, str]:
+def mtp_copies(config: ModelConfig) -> dict[str, str]:
+    """The tables that a public MTP layer repeats, and which they repeat."""
     head = EMBEDDING if config.tie_word_embeddings else HEAD
     prefixes = [mtp_prefix(config, depth) for depth in range(config.num_nextn_predict_layers)]
     return {
@@ -104,3 +97,11 @@ def _mtp_copies(config: ModelConfig) -> dict[str, str]:
         for prefix in prefixes
         for table, original in (("embed_tokens.weight", EMBEDDING), ("shared_head.head.weight", head))
     }
+
+
+def _public_name(config: ModelConfig, name: str) -> str:
+    module = _MTP.fullmatch(name)
+    if module is None:
+        return name
+    rest = "shared_head.norm.weight" if module["rest"] == "norm.weight" else module["rest"]
+    return mtp_prefix(config, int(module["depth"])) + rest

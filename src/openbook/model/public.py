@@ -91,6 +91,12 @@ def to_public(config: ModelConfig) -> dict[str, Any]:
     return head | _write_common(config) | _write_attention(config) | _write_experts(config)
 
 
+def quantization_of(public: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """What a public configuration says of how its weights are stored; empty where they are plain."""
+    quantization: Mapping[str, Any] = _Keys(public, where=where).get("quantization_config", {})
+    return dict(quantization)
+
+
 def public_model_type(config: ModelConfig) -> str:
     """The public architecture that computes what `config` does, or `openbook` where there is none."""
     attention, moe = config.attention, config.moe
@@ -142,8 +148,6 @@ class _Keys:
     def check_supported(self) -> None:
         for name, supported in _ONLY_SUPPORTED.items():
             self.check(name, supported)
-        if self.get("quantization_config", {}):
-            self.refuse("quantization_config", "the weights are quantised; convert them to bf16 first")
         if any(kind != "full_attention" for kind in self.get("layer_types", [])):
             self.refuse("layer_types", "only 'full_attention' is supported")
 

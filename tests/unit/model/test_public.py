@@ -11,7 +11,7 @@ import pytest
 
 from openbook.errors import UserError
 from openbook.model.config import GQAConfig, MLAConfig, ModelConfig, MoEConfig, YarnConfig
-from openbook.model.public import from_public, public_model_type, to_public
+from openbook.model.public import from_public, public_model_type, quantization_of, to_public
 
 CONFIGS = Path(__file__).parents[2] / "fixtures" / "configs"
 
@@ -133,7 +133,6 @@ def test_a_key_of_the_wrong_type_is_named() -> None:
         ("llama-small", "attention_bias", True),
         ("qwen3-small", "use_sliding_window", True),
         ("qwen3-small", "layer_types", ["full_attention", "sliding_attention"]),
-        ("deepseek-v3", "quantization_config", {"quant_method": "fp8"}),
         ("deepseek-v3", "num_key_value_heads", 8),
         ("deepseek-v3", "moe_layer_freq", 2),
     ],
@@ -141,6 +140,15 @@ def test_a_key_of_the_wrong_type_is_named() -> None:
 def test_a_network_that_we_do_not_have_is_refused_by_its_key(name: str, key: str, value: object) -> None:
     with pytest.raises(UserError, match=f"{key} = .* is not supported"):
         from_public(fixture(name) | {key: value})
+
+
+def test_how_weights_are_stored_changes_no_shape() -> None:
+    public = fixture("deepseek-v3") | {"quantization_config": {"quant_method": "fp8"}}
+    assert from_public(public) == from_public(fixture("deepseek-v3"))
+    assert quantization_of(public, where="config.json") == {"quant_method": "fp8"}
+    assert quantization_of(fixture("deepseek-v3"), where="config.json") == {}
+    with pytest.raises(UserError, match="quantization_config = 'fp8' has to be an object"):
+        quantization_of({"quantization_config": "fp8"}, where="config.json")
 
 
 def test_an_unknown_rope_type_is_refused() -> None:
