@@ -1,13 +1,14 @@
 """What holds for all tests: no deadline on a shared machine, and `gpu` is skipped where there is none.
 
-And what many of them share: a tokenizer and a network small enough to be made anew for every test.
-Torch is imported only by those who ask for it.
+And what many of them share: a tokenizer, a network and a GGUF file small enough to be made anew for every
+test. Torch is imported only by those who ask for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -91,3 +92,120 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def gguf_vocabulary() -> dict[str, Any]:
+    """The metadata of a tokenizer of bytes, chat tokens and a thinking tag, with merges to ` a` and ` an`."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    special, letters = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], sorted(ByteLevel.alphabet())
+    tokens = [*special, "</think>", *letters, "\u0120a", "\u0120an"]
+    kinds = [3, 3, 3, 4] + [1] * (len(tokens) - 4)
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.merges": ["\u0120 a", "\u0120a n"],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.padding_token_id": 2,
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.chat_template": CHAT_TEMPLATE,
+    }
+
+
+@pytest.fixture
+def write_gguf(tmp_path: Path) -> Callable[..., Path]:
+    """`write_gguf(model, kind="Q4_1", changed={...}, tensors={...})`: a dense model as llama.cpp stores it.
+
+    Matrices are of type `kind`; `changed` metadata and `tensors` come on top, None taking one away.
+    """
+    import gguf
+
+    names = {
+        "model.embed_tokens": "token_embd",
+        "model.norm": "output_norm",
+        "lm_head": "output",
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+        "self_attn.o_proj": "attn_output",
+        "self_attn.": "attn_",
+        "mlp.": "ffn_",
+        "_proj": "",
+        "model.layers": "blk",
+    }
+
+    def stored_name(name: str) -> str:
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        return name
+
+    def write(
+        model: Transformer,
+        *,
+        kind: str = "F32",
+        architecture: str = "llama",
+        changed: dict[str, Any] | None = None,
+        tensors: dict[str, Any] | None = None,
+    ) -> Path:
+        config, attention = model.config, model.config.attention
+        assert isinstance(attention, GQAConfig)
+        path = tmp_path / f"{architecture}-{kind}.gguf"
+        writer = gguf.GGUFWriter(path, architecture)
+        metadata = {
+            f"{architecture}.block_count": config.num_hidden_layers,
+            f"{architecture}.context_length": config.max_position_embeddings,
+            f"{architecture}.embedding_length": config.hidden_size,
+            f"{architecture}.feed_forward_length": config.intermediate_size,
+            f"{architecture}.attention.head_count": config.num_attention_heads,
+            f"{architecture}.attention.head_count_kv": attention.num_key_value_heads,
+            f"{architecture}.attention.key_length": attention.head_dim,
+            f"{architecture}.attention.value_length": attention.head_dim,
+            f"{architecture}.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+            f"{architecture}.rope.freq_base": config.rope_theta,
+            **(changed or {}),
+        }
+        for name, value in metadata.items():
+            add_value(writer, name, value)
+        for name, tensor in model.state_dict().items():
+            values, stored = tensor.float().numpy(), stored_name(name)
+            if architecture == "llama" and stored.split(".")[-2] in ("attn_q", "attn_k"):
+                # `LlamaModel.permute` of llama.cpp's convert_hf_to_gguf.py.
+                halves = values.reshape(-1, 2, attention.head_dim // 2, values.shape[1])
+                values = halves.swapaxes(1, 2).reshape(values.shape)
+            type_ = gguf.GGMLQuantizationType[kind if values.ndim == 2 else "F32"]
+            if stored not in (tensors or {}):
+                writer.add_tensor(stored, gguf.quantize(values.copy(), type_), raw_dtype=type_)
+        for name, values in (tensors or {}).items():
+            if values is not None:
+                writer.add_tensor(name, values)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path
+
+    def add_value(writer: gguf.GGUFWriter, name: str, value: Any) -> None:
+        match value:
+            case None:
+                pass
+            case bool():
+                writer.add_bool(name, value)
+            case int():
+                writer.add_uint32(name, value)
+            case float():
+                writer.add_float32(name, value)
+            case str():
+                writer.add_string(name, value)
+            case _:
+                writer.add_array(name, value)
+
+    return write
