@@ -44,7 +44,7 @@ def learn_from(
     def body(work: Work) -> Checkpoint:
         documents = sample_traces(work, teacher, family, config.sampling)
         stream = EpochStream(to_examples(documents, tokenizer), seed=frame.seed)
-        checkpoint = supervise(work, student.load(frame.device), tokenizer, stream, config.train)
+        checkpoint = supervise(work, frame.learner(student), tokenizer, stream, config.train)
         examine(work, checkpoint, exam)
         return checkpoint
 

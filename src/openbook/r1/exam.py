@@ -10,6 +10,7 @@ from openbook.engine.sampler import Sampler
 from openbook.evals.evaluate import EvalSample, Subject, evaluate, sample_to_json
 from openbook.evals.scorecard import Scorecard, scorecard_to_json
 from openbook.model.checkpoint import Checkpoint
+from openbook.quant.store import load_weights
 from openbook.r1.config import ExamConfig
 from openbook.r1.frame import SCORECARDS_FILE, Work, tokenizer_of
 from openbook.runs.durable import replace_text
@@ -27,7 +28,7 @@ EXAM_SEED = 2025
 def examine(work: Work, checkpoint: Checkpoint, config: ExamConfig) -> list[Scorecard]:
     """Score a checkpoint on both suites; the cards and some samples are written into the run."""
     device = work.frame.device
-    model, tokenizer = checkpoint.load(device), tokenizer_of(checkpoint)
+    model, tokenizer = load_weights(checkpoint, device), tokenizer_of(checkpoint)
     sampler = Sampler(model, stop_token_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id)
     watch = Stopwatch(device)
     cards: list[Scorecard] = []

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from openbook.errors import Interrupted, UserError
 from openbook.model.checkpoint import Checkpoint, save_checkpoint
 from openbook.model.transformer import Transformer
+from openbook.quant.store import load_weights
 from openbook.r1.config import MachineConfig
 from openbook.runs.durable import replace_text
 from openbook.runs.journal import lost_lines
@@ -62,6 +63,10 @@ class Frame:
         """The name under which the device's time has a price: `cpu`, or the GPU's own."""
         device = self.device
         return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+    def learner(self, checkpoint: Checkpoint, *, with_mtp: bool = True) -> Transformer:
+        """The network of a checkpoint on the stage's device, every weight plain and able to learn."""
+        return load_weights(checkpoint, self.device, with_mtp=with_mtp, dequantized=True)
 
 
 @dataclass(kw_only=True, slots=True)

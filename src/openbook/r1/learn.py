@@ -59,8 +59,8 @@ def reinforce(work: Work, start: Checkpoint, tokenizer: Tokenizer, arena: Arena)
     copies = 1 if config.beta else 0
     load = Load(model=start.config, tokens_per_batch=config.tokens_per_batch, num_companions=copies)
     require_fit(load, work.frame.device)
-    model = start.load(work.frame.device).train()
-    companions = {REFERENCE: start.load(work.frame.device)} if config.beta else {}
+    model = work.frame.learner(start).train()
+    companions = {REFERENCE: work.frame.learner(start)} if config.beta else {}
     state = TrainState(model=model, optimizers=Optimizers(model, config.optim), companions=companions)
     sampler = Sampler(model, stop_token_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id)
     step = policy_step(config, arena.environment, sampler)

@@ -44,7 +44,7 @@ def rejection(
         work.card["general_replies"] = f"{digest(courtesy.config)}, seed {frame.seed}"
         documents += general_replies(courtesy, frame.seed, round(GENERAL_PER_TRACE * len(documents)))
         stream = EpochStream(to_examples(documents, tokenizer), seed=frame.seed)
-        checkpoint = supervise(work, base.load(frame.device), tokenizer, stream, config.train)
+        checkpoint = supervise(work, frame.learner(base), tokenizer, stream, config.train)
         examine(work, checkpoint, exam)
         return checkpoint
 

@@ -33,7 +33,7 @@ def train_reward_model(
     tokenizer = tokenizer_of(start)
 
     def body(work: Work) -> Checkpoint:
-        model = RewardModel(start.load(frame.device, with_mtp=False)).to(frame.device).train()
+        model = RewardModel(frame.learner(start, with_mtp=False)).to(frame.device).train()
         state = TrainState(model=model, optimizers=Optimizers(model, config.optim))
         advance = preference_step(
             pair_stream(courtesy, config, tokenizer, frame.seed),
@@ -59,7 +59,7 @@ def train_reward_model(
 
 def load_reward_model(checkpoint: Checkpoint, frame: Frame) -> RewardModel:
     """The reward model of a checkpoint, ready to score."""
-    model = RewardModel(checkpoint.load(frame.device))
+    model = RewardModel(frame.learner(checkpoint))
     model.load_head(checkpoint.folder)
     return model.to(frame.device).eval()
 

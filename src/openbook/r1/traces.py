@@ -20,6 +20,7 @@ from openbook.engine.types import SamplingParams
 from openbook.errors import UserError
 from openbook.model.checkpoint import Checkpoint
 from openbook.model.weights import file_digest
+from openbook.quant.store import load_weights
 from openbook.r1.config import SamplingConfig
 from openbook.r1.frame import Work, tokenizer_of
 from openbook.rl.rollout import roll_out
@@ -83,7 +84,9 @@ def _write_traces(
 def _harvest(work: Work, teacher: Checkpoint, family: Family, config: SamplingConfig) -> Harvest:
     device = work.frame.device
     tokenizer = tokenizer_of(teacher)
-    sampler = Sampler(teacher.load(device), stop_token_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id)
+    sampler = Sampler(
+        load_weights(teacher, device), stop_token_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id
+    )
     params = SamplingParams(max_tokens=config.max_tokens, temperature=config.temperature)
     watch = Stopwatch(device)
     documents: list[Document] = []

@@ -87,7 +87,7 @@ def _finetune(order: Order, frame: Frame) -> Checkpoint:
 
     def body(work: Work) -> Checkpoint:
         stream = EpochStream(to_examples(documents, tokenizer), seed=frame.seed)
-        checkpoint = supervise(work, base.load(frame.device), tokenizer, stream, config.train)
+        checkpoint = supervise(work, frame.learner(base), tokenizer, stream, config.train)
         examine(work, checkpoint, config.exam)
         return checkpoint
 
