@@ -1,19 +1,23 @@
 """Tokenizer: byte-level BPE over the `tokenizers` library, with the reasoning tags as single tokens.
 
-Digits are split one by one, so that a number is read digit by digit, and words and digits keep
-their leading space. A tag takes in the white space before it.
+Ours splits digits one by one, so that a number is read digit by digit, and words and digits keep their
+leading space; a tag takes in the white space before it. A tokenizer from elsewhere keeps its own ways, and
+may lack the tags.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from openbook.errors import UserError
+from openbook.tokens.special import SpecialIds, read_special_ids
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -29,11 +33,23 @@ class Tokenizer:
     [301, 282, 223, 24]
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+    def __init__(self, backend: tokenizers.Tokenizer, special: SpecialIds | None = None) -> None:
+        """`special` is what to know of a tokenizer from elsewhere; ours names its tokens itself."""
         self._backend = backend
-        self.pad_id = self.token_id(PAD)
-        self.bos_id = self.token_id(BOS)
-        self.eos_id = self.token_id(EOS)
+        ids = self._own_ids() if special is None else special
+        self.pad_id, self.bos_id, self.eos_id = ids.pad_id, ids.bos_id, ids.eos_id
+        self.stop_ids, self.adds_bos = ids.stop_ids, ids.adds_bos
+        self._hidden = {self.pad_id, self.bos_id, self.eos_id, *self.stop_ids}
+
+    def _own_ids(self) -> SpecialIds:
+        eos_id = self.token_id(EOS)
+        return SpecialIds(
+            pad_id=self.token_id(PAD),
+            bos_id=self.token_id(BOS),
+            eos_id=eos_id,
+            stop_ids=(eos_id,),
+            adds_bos=True,
+        )
 
     @classmethod
     def train(cls, texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
@@ -63,18 +79,21 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """Read `tokenizer.json` from a checkpoint folder."""
+        """Read `tokenizer.json` from a checkpoint folder, ours or one in the public layout.
+
+        Raises UserError if it is missing or damaged, or if nothing tells which of its tokens ends a text.
+        """
         path = folder / FILE_NAME
         if not path.is_file():
             raise UserError(f"{folder} has no {FILE_NAME}", "point to a checkpoint folder that holds one")
         try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)))
-        except UserError:
-            raise
+            backend = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception for a file it cannot read
             raise UserError(
                 f"{path} is not a tokenizer: {error}", "restore the file or train a new one"
             ) from error
+        is_ours = all(backend.token_to_id(token) is not None for token in (PAD, BOS, EOS, *TAGS))
+        return cls(backend, None if is_ours else read_special_ids(folder, backend))
 
     def save(self, folder: Path) -> Path:
         """Write `tokenizer.json` into `folder`, which is made if need be."""
@@ -98,14 +117,42 @@ class Tokenizer:
             raise UserError(f"the tokenizer has no token {token!r}", "use a tokenizer trained by openbook")
         return int(found)
 
+    def token(self, token_id: int) -> str:
+        """The text of one token as the vocabulary has it, such as `</think>`."""
+        return str(self._backend.id_to_token(token_id))
+
+    @property
+    def has_tags(self) -> bool:
+        """Whether each reasoning tag is a token of its own, as in ours."""
+        return all(self._backend.token_to_id(tag) is not None for tag in TAGS)
+
+    @property
+    def added_tokens(self) -> Mapping[int, AddedToken]:
+        """The tokens that `encode` finds as a whole before any merging, special ones among them, by id."""
+        return cast("Mapping[int, AddedToken]", self._backend.get_added_tokens_decoder())
+
     def encode(self, text: str) -> list[int]:
+        """The ids of a text, in which the name of a special token is that token."""
         return list(self._backend.encode(text, add_special_tokens=False).ids)
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """As `encode` for many texts at once, on all cores."""
         return [list(one.ids) for one in self._backend.encode_batch(list(texts), add_special_tokens=False)]
 
+    def encode_plain(self, text: str) -> list[int]:
+        """As `encode` of a text in which nothing is special: `</think>` is eight letters."""
+        return list(self._plain.encode(text, add_special_tokens=False).ids)
+
+    @cached_property
+    def _plain(self) -> tokenizers.Tokenizer:
+        """The same model and splitting without added tokens."""
+        plain = tokenizers.Tokenizer(self._backend.model)
+        for part in ("normalizer", "pre_tokenizer"):
+            if getattr(self._backend, part) is not None:
+                setattr(plain, part, getattr(self._backend, part))
+        return plain
+
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of the ids; the tags stay, BOS, EOS and padding vanish."""
-        hidden = {self.pad_id, self.bos_id, self.eos_id}
-        return str(self._backend.decode([one for one in ids if one not in hidden], skip_special_tokens=False))
+        """Text of the ids; the tags stay, BOS, padding and what ends a text vanish."""
+        shown = [one for one in ids if one not in self._hidden]
+        return str(self._backend.decode(shown, skip_special_tokens=False))
