@@ -14,15 +14,15 @@ app = typer.Typer(cls=Group, help="Checkpoints: models at rest, with their prove
 def show_checkpoint(checkpoint: CheckpointFolder, as_json: Json = False) -> None:
     """Its shape, size, digest and where it comes from."""
     from openbook.cli.render import print_json, print_pairs
-    from openbook.cli.shelf import find_checkpoint
+    from openbook.cli.shelf import open_checkpoint
     from openbook.config import dump
-    from openbook.model.checkpoint import Checkpoint
     from openbook.model.cost import count
     from openbook.units import show_bytes, show_count
 
-    found = Checkpoint.open(find_checkpoint(checkpoint))
+    found = open_checkpoint(checkpoint)
     cost = count(found.config)
-    num_bytes = sum(path.stat().st_size for path in found.folder.iterdir() if path.is_file())
+    files = found.folder.iterdir() if found.folder.is_dir() else [found.folder]
+    num_bytes = sum(path.stat().st_size for path in files if path.is_file())
     facts = {"folder": str(found.folder), "digest": found.digest}
     if as_json:
         counts = {
@@ -47,10 +47,9 @@ def show_checkpoint(checkpoint: CheckpointFolder, as_json: Json = False) -> None
 def verify_checkpoint(checkpoint: CheckpointFolder, as_json: Json = False) -> None:
     """Load every tensor and compare the digests of the files."""
     from openbook.cli.render import print_json
-    from openbook.cli.shelf import find_checkpoint
-    from openbook.model.checkpoint import Checkpoint
+    from openbook.cli.shelf import open_checkpoint
 
-    found = Checkpoint.open(find_checkpoint(checkpoint))
+    found = open_checkpoint(checkpoint)
     found.load()
     if as_json:
         print_json({"folder": str(found.folder), "digest": found.digest, "sound": True})

@@ -40,5 +40,9 @@ Resume = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="The folder below which runs lie.")]
 CheckpointFolder = Annotated[
-    Path, typer.Argument(metavar="CHECKPOINT", help="The folder of a checkpoint, or of a run that made one.")
+    Path,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="The folder of a checkpoint or of a run that made one, a GGUF file, or `smollm2`.",
+    ),
 ]

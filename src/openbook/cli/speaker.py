@@ -6,18 +6,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from openbook.cli.money import device_cost
-from openbook.cli.shelf import find_checkpoint
+from openbook.cli.shelf import open_checkpoint
 from openbook.engine.sampler import Sampler
 from openbook.engine.types import Completion, SamplingParams
+from openbook.errors import UserError
 from openbook.ledger.prices import PricePlan
 from openbook.model.checkpoint import Checkpoint
-from openbook.tokens.template import prompt
+from openbook.tokens.chat import ChatTemplate, Message, R1Template, Template, chat_ids
+from openbook.tokens.template import Parsed
 from openbook.tokens.tokenizer import Tokenizer
 from openbook.train.device import choose_device
+
+if TYPE_CHECKING:
+    from openbook.model.gguf import GgufCheckpoint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,30 +40,48 @@ class Said:
 class Speaker:
     """A loaded checkpoint."""
 
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | GgufCheckpoint
     tokenizer: Tokenizer
+    template: Template | None
+    """None for a model that was trained on no conversations: it continues text, and answers nothing."""
     sampler: Sampler
     device: torch.device
     device_name: str
 
     @classmethod
     def open(cls, path: Path) -> Speaker:
-        """Load the checkpoint at `path`, or the result of the run of that name. Raises UserError."""
+        """Load what `shelf.open_checkpoint` finds at `path`. Raises UserError."""
         device = choose_device("auto")
-        checkpoint = Checkpoint.open(find_checkpoint(path))
-        tokenizer = Tokenizer.load(checkpoint.folder)
+        checkpoint = open_checkpoint(path)
+        tokenizer, template = read_texts(checkpoint)
         model = checkpoint.load(device, torch.float32, with_mtp=False)
         return cls(
             checkpoint=checkpoint,
             tokenizer=tokenizer,
-            sampler=Sampler(model, stop_token_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id),
+            template=template,
+            sampler=Sampler(model, stop_token_ids=tokenizer.stop_ids, pad_id=tokenizer.pad_id),
             device=device,
             device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         )
 
-    def prompt_ids(self, text: str, *, raw: bool = False) -> list[int]:
-        """BOS and the text: as it stands when `raw`, else as a question in the template of training."""
-        return [self.tokenizer.bos_id, *self.tokenizer.encode(text if raw else prompt(text))]
+    def prompt_ids(self, text: str, *, raw: bool = False, history: Sequence[Message] = ()) -> list[int]:
+        """The text as it stands when `raw`, else as a question behind `history` in the model's template.
+
+        Raises UserError if the model has no template.
+        """
+        if raw:
+            begin = [self.tokenizer.bos_id] if self.tokenizer.adds_bos else []
+            return begin + self.tokenizer.encode(text)
+        if self.template is None:
+            mend = "`openbook generate --raw` continues a text as it stands"
+            raise UserError("this model has no chat template", mend)
+        return chat_ids(self.tokenizer, self.template, [*history, Message(role="user", content=text)])
+
+    def parse(self, text: str) -> Parsed:
+        """Thinking and answer of a completion; without a template all of it is the answer."""
+        if self.template is not None:
+            return self.template.parse(text)
+        return Parsed(thinking="", answer=text, well_formed=True, reason="")
 
     def room(self, prompt_ids: Sequence[int]) -> int:
         """How many tokens the context has left behind a prompt."""
@@ -75,3 +99,23 @@ class Speaker:
             seconds=seconds,
             cost_nano_usd=device_cost(PricePlan.default(), self.device_name, round(seconds * 1e6)),
         )
+
+
+def read_texts(checkpoint: Checkpoint | GgufCheckpoint) -> tuple[Tokenizer, Template | None]:
+    """The tokenizer and the template of a checkpoint. Raises UserError.
+
+    The R1 template is for what we trained ourselves: a checkpoint with a provenance, or with our tokenizer.
+    """
+    template: Template | None
+    if isinstance(checkpoint, Checkpoint):
+        tokenizer = Tokenizer.load(checkpoint.folder)
+        template = ChatTemplate.load(checkpoint.folder)
+        if template is None and (checkpoint.provenance or tokenizer.has_tags):
+            template = R1Template(bos_token=tokenizer.token(tokenizer.bos_id))
+        return tokenizer, template
+    from openbook.tokens.ggml import read_tokenizer
+
+    where, source = str(checkpoint.file.path), checkpoint.metadata.get("tokenizer.chat_template")
+    tokenizer = read_tokenizer(checkpoint.metadata, where=where)
+    template = None if source is None else ChatTemplate.of_tokenizer(str(source), tokenizer, where=where)
+    return tokenizer, template

@@ -13,6 +13,7 @@ from openbook.cli.options import CheckpointFolder, Json
 if TYPE_CHECKING:
     from openbook.cli.speaker import Said, Speaker
     from openbook.engine.types import SamplingParams
+    from openbook.tokens.chat import Message
 
 DEFAULT_MAX_TOKENS = 512
 
@@ -72,16 +73,18 @@ def chat(
 ) -> None:
     """Ask a checkpoint, question by question.
 
-    Its thinking is shown dimmed, then the answer and its price. Each question stands alone.
-    An empty line or Ctrl-D ends the talk.
+    Its thinking is shown dimmed, then the answer and its price. A model with a chat template of its own
+    remembers the talk, as much as fits; one that we trained takes each question alone. An empty line or
+    Ctrl-D ends the talk.
     """
     from openbook.cli.speaker import Speaker
     from openbook.errors import UserError
 
     speaker = Speaker.open(checkpoint)
+    history: list[Message] = []
     number = 0
     while question := _ask():
-        prompt_ids = speaker.prompt_ids(question)
+        prompt_ids = _fitting_ids(speaker, history, question, max_tokens or DEFAULT_MAX_TOKENS)
         params = _params(speaker, prompt_ids, max_tokens, temperature, top_p, top_k)
         try:
             said = speaker.say(prompt_ids, params, num_samples=1, seed=seed + number)
@@ -90,8 +93,15 @@ def chat(
                 f"openbook: {error}", file=sys.stderr
             )  # a question too long ends the question, not the talk
             continue
-        _show_answer(said)
+        history += _show_answer(speaker, question, said)
         number += 1
+
+
+def _fitting_ids(speaker: Speaker, history: list[Message], question: str, max_tokens: int) -> list[int]:
+    """The prompt of a question; the oldest exchanges are forgotten until it leaves room for the answer."""
+    while history and speaker.room(speaker.prompt_ids(question, history=history)) < max_tokens:
+        del history[:2]
+    return speaker.prompt_ids(question, history=history)
 
 
 def _ask() -> str:
@@ -121,10 +131,11 @@ def _params(
     return SamplingParams(max_tokens=max_tokens or fitting, temperature=temperature, top_p=top_p, top_k=top_k)
 
 
-def _show_answer(said: Said) -> None:
-    from openbook.tokens.template import parse
+def _show_answer(speaker: Speaker, question: str, said: Said) -> list[Message]:
+    """Prints the answer; returns the exchange as the model will remember it, without the thinking."""
+    from openbook.tokens.chat import Message
 
-    parsed = parse(said.texts[0])
+    parsed = speaker.parse(said.texts[0])
     if parsed.thinking:
         print(_dim(parsed.thinking))
     if parsed.well_formed:
@@ -133,6 +144,7 @@ def _show_answer(said: Said) -> None:
         print(parsed.answer or said.texts[0].strip())
         print(_dim(f"(not well formed: {parsed.reason})"))
     print(_dim(_price_line(said)), file=sys.stderr)
+    return [Message(role="user", content=question), Message(role="assistant", content=parsed.answer)]
 
 
 def _price_line(said: Said) -> str:
@@ -151,11 +163,9 @@ def _dim(text: str) -> str:
 
 
 def _to_json(speaker: Speaker, question: str, said: Said) -> dict[str, Any]:
-    from openbook.tokens.template import parse
-
     completions = []
     for text, completion in zip(said.texts, said.completions, strict=True):
-        parsed = parse(text)
+        parsed = speaker.parse(text)
         completions.append(
             {
                 "text": text,
