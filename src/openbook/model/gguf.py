@@ -7,7 +7,7 @@ ours lie half a head apart, so the permutation is undone. Qwen files are not per
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -77,7 +77,7 @@ class GgufCheckpoint:
             model = Transformer(self.config)
         model = model.to(dtype=dtype).to_empty(device=device)
         state = model.state_dict()
-        self._refuse_surplus({self._stored_name(name) for name in state})
+        self.check_surplus(state)
         load_public(self.config, state, self.read)
         return model.eval()
 
@@ -126,7 +126,9 @@ class GgufCheckpoint:
         assert isinstance(self.config.attention, GQAConfig)
         return unpermute(rows, len(rows) // self.config.attention.head_dim)
 
-    def _refuse_surplus(self, known: set[str]) -> None:
+    def check_surplus(self, names: Iterable[str]) -> None:
+        """UserError for a stored tensor that is none of our `names`."""
+        known = {self._stored_name(name) for name in names}
         for name in self.file.tensors:
             if name == _STRETCHED_ROPE:
                 what = f"{self.file.path}: tensor {name} stretches the rope of Llama 3.1 and later"

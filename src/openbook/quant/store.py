@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -35,7 +35,10 @@ from openbook.model.transformer import Transformer
 from openbook.model.weights import WeightFiles, WeightReader
 from openbook.quant.formats import BLOCK_SIZE, WeightFormat, can_hold, find_format
 from openbook.quant.modules import QuantizedMatrix, plain_state, replace_matrices, stored_parts
-from openbook.quant.weight import CLASSES, Bf16Weight, QuantizedWeight, stack
+from openbook.quant.weight import CLASSES, Bf16Weight, QuantizedWeight, holds_half, stack
+
+if TYPE_CHECKING:
+    from openbook.model.gguf import GgufCheckpoint
 
 OWN_METHOD = "openbook"
 PUBLIC_METHOD = "fp8"
@@ -64,7 +67,7 @@ def load_model(
 
 
 def load_weights(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | GgufCheckpoint,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     *,
@@ -74,8 +77,11 @@ def load_weights(
     """The network of any checkpoint in evaluation mode, computing in `dtype`.
 
     Quantised matrices keep their stored form, or with `dequantized` become the plain parameters that training
-    needs. Raises UserError as `Checkpoint.load` does, and where the form is unknown or a scale is missing.
+    needs. Those of a GGUF file in Q4_1 and Q4_0 are kept as int4. Raises UserError as `Checkpoint.load` does,
+    and where the form is unknown or a scale is missing.
     """
+    if not isinstance(checkpoint, Checkpoint):
+        return checkpoint.load(device, dtype) if dequantized else _load_groups(checkpoint, device, dtype)
     if not checkpoint.quantization:
         return checkpoint.load(device, dtype, with_mtp=with_mtp)
     stored = read_quantization(checkpoint.quantization, where=str(checkpoint.folder / CONFIG_NAME))
@@ -91,6 +97,25 @@ def load_weights(
         model = model.to(dtype=dtype).to_empty(device=device)
         load_public(config, plain_state(model), shelf.read)
         check_surplus(config, shelf.known, reader)
+    return model.eval()
+
+
+def _load_groups(checkpoint: GgufCheckpoint, device: torch.device | str, dtype: torch.dtype) -> Transformer:
+    """The network of a GGUF file, its matrices of four bits as int4, without loss."""
+
+    def choose(name: str, plain: Tensor) -> QuantizedWeight | None:
+        groups = checkpoint.affine_groups(name)
+        if groups is None or groups.num_bits != 4 or groups.codes_NK.shape != plain.shape:
+            return None
+        if not (holds_half(groups.scale_NG) and holds_half(groups.minimum_NG)):
+            return None
+        return QuantizedWeight.from_affine_groups(groups.codes_NK, groups.scale_NG, groups.minimum_NG)
+
+    with torch.device("meta"):
+        model = Transformer(checkpoint.config)
+    checkpoint.check_surplus(model.state_dict())
+    model = replace_matrices(model, choose).to(dtype=dtype).to_empty(device=device)
+    load_public(checkpoint.config, plain_state(model), checkpoint.read)
     return model.eval()
 
 

@@ -65,13 +65,17 @@ class QuantizedWeight(ABC):
 
     @classmethod
     def from_affine_groups(cls, codes: Tensor, scale: Tensor, minimum: Tensor) -> Int4Weight:
-        """int4 from codes 0..15 [..., N, K] and fp16 scale and minimum [..., N, G], without loss: Q4_1."""
+        """int4 from codes 0..15 [..., N, K] and scale and minimum [..., N, G], without loss: Q4_1 and Q4_0.
+
+        AssertionError unless fp16 holds scale and minimum: see `holds_half`.
+        """
         assert codes.shape[-1] == scale.shape[-1] * GROUP_SIZE, (codes.shape, scale.shape)
-        assert scale.dtype == minimum.dtype == torch.float16, "as llama.cpp stores them"
         assert bool(((codes >= 0) & (codes <= INT4_MAX)).all()), "four bits"
+        assert holds_half(scale) and holds_half(minimum)
         codes = codes.to(torch.uint8)
         packed = codes[..., 0::2] | (codes[..., 1::2] << 4)
-        return Int4Weight(packed=packed, scale=scale.contiguous(), minimum=minimum.contiguous())
+        scale, minimum = (part.to(torch.float16).contiguous() for part in (scale, minimum))
+        return Int4Weight(packed=packed, scale=scale, minimum=minimum)
 
     def parts(self) -> dict[str, Tensor]:
         """The tensors by the name of their field."""
@@ -272,6 +276,11 @@ def quantize(weight: Tensor, stored: WeightFormat, *, name: str) -> QuantizedWei
         )
         raise UserError(what, "take another format")
     return CLASSES[stored].quantize(weight)
+
+
+def holds_half(values: Tensor) -> bool:
+    """Whether each of `values` is a finite fp16 number."""
+    return bool(values.isfinite().all()) and torch.equal(values.half().to(values.dtype), values)
 
 
 def stack(weights: Sequence[QuantizedWeight]) -> QuantizedWeight:

@@ -72,6 +72,15 @@ def test_affine_groups_are_exact_and_can_be_quantised_again() -> None:
     assert (again.dequantize() - first.dequantize()).abs().max() <= scale.float().max() * 2**-9
 
 
+def test_affine_groups_are_refused_where_fp16_would_change_them() -> None:
+    codes, half = torch.zeros(1, 32), torch.ones(1, 1)
+    made = QuantizedWeight.from_affine_groups(codes, half, half * -8)
+    assert made.scale.dtype == made.minimum.dtype == torch.float16
+    for bad in (1 + 2**-20, 1e6, math.nan):
+        with pytest.raises(AssertionError):
+            QuantizedWeight.from_affine_groups(codes, half * bad, half)
+
+
 def test_fp8_has_one_factor_a_block_and_partial_blocks_count_only_what_is_there() -> None:
     weight = draw(130, 200)
     weight[128:, 128:] = 896.0
