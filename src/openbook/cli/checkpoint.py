@@ -48,9 +48,10 @@ def verify_checkpoint(checkpoint: CheckpointFolder, as_json: Json = False) -> No
     """Load every tensor and compare the digests of the files."""
     from openbook.cli.render import print_json
     from openbook.cli.shelf import open_checkpoint
+    from openbook.quant.store import load_weights
 
     found = open_checkpoint(checkpoint)
-    found.load()
+    load_weights(found)
     if as_json:
         print_json({"folder": str(found.folder), "digest": found.digest, "sound": True})
         return

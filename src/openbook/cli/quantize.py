@@ -17,12 +17,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from openbook.model.checkpoint import Checkpoint
+    from openbook.model.gguf import GgufCheckpoint
     from openbook.model.transformer import Transformer
     from openbook.quant.formats import WeightFormat
     from openbook.quant.measure import MatrixReport
     from openbook.r1.frame import Frame, Work
 
+    Source = Checkpoint | GgufCheckpoint
+
 RESULT_FILE = "quantization.json"
+
+_ROLES = ("bos", "eos", "pad")
 
 
 def quantize(
@@ -48,16 +53,14 @@ def quantize(
     gates of experts do not. Each matrix is held against the largest error that its format states.
     """
     from openbook.cli.render import print_json
-    from openbook.cli.shelf import OUT, find_checkpoint
-    from openbook.model.checkpoint import Checkpoint
+    from openbook.cli.shelf import OUT, open_checkpoint
     from openbook.quant.formats import find_format
 
     wanted = find_format(format_name)
-    source = Checkpoint.open(find_checkpoint(checkpoint))
-    folder = out or OUT / f"{_name_of(source.folder)}-{wanted}"
+    source = open_checkpoint(checkpoint)
+    folder = out or OUT / f"{_name_of(checkpoint, source)}-{wanted}"
     if dry_run:
-        planned = {"source": str(source.folder), "out": str(folder), "seed": 0, **_planned(source, wanted)}
-        print_json(planned)
+        print_json({"source": str(source.folder), "out": str(folder), **_planned(source, wanted)})
         return
     result = _run(source, wanted, folder)
     if as_json:
@@ -67,13 +70,15 @@ def quantize(
     print(f"\n{folder / 'checkpoint'}")
 
 
-def _name_of(folder: Path) -> str:
-    """What a checkpoint is called after: its folder, or the run that holds it."""
-    folder = folder.resolve()
+def _name_of(asked: Path, source: Source) -> str:
+    """What a result is called after: the folder of its source, or the run that holds it, or its file."""
+    folder = source.folder.resolve()
+    if folder.is_file():
+        return asked.stem
     return folder.parent.name if folder.name == "checkpoint" else folder.name
 
 
-def _planned(source: Checkpoint, wanted: WeightFormat) -> dict[str, Any]:
+def _planned(source: Source, wanted: WeightFormat) -> dict[str, Any]:
     """What the matrices will take, and the rest, which is kept in fp32."""
     import torch
 
@@ -100,19 +105,24 @@ def _planned(source: Checkpoint, wanted: WeightFormat) -> dict[str, Any]:
     }
 
 
-def _weight_bytes(checkpoint: Checkpoint) -> int:
+def _weight_bytes(checkpoint: Source) -> int:
     from openbook.model.weights import WeightFiles
 
-    return sum(file.stat().st_size for file in WeightFiles.find(checkpoint.folder).files)
+    folder = checkpoint.folder
+    files = [folder] if folder.is_file() else WeightFiles.find(folder).files
+    return sum(file.stat().st_size for file in files)
 
 
-def _run(source: Checkpoint, wanted: WeightFormat, folder: Path) -> dict[str, Any]:
+def _run(source: Source, wanted: WeightFormat, folder: Path) -> dict[str, Any]:
     """Quantise inside a run of its own; one that is done already is taken as it is."""
     from openbook.r1.config import MachineConfig
-    from openbook.r1.frame import Frame, ancestor, stage_checkpoint
+    from openbook.r1.frame import Frame, stage_checkpoint
+    from openbook.runs.manifest import Ancestor
     from openbook.runs.progress import Silence
     from openbook.runs.stop import StopSignal
 
+    made_by = str(source.provenance.get("run_id", ""))
+    parent = Ancestor(role="source", name=source.folder.as_posix(), digest=source.digest, run_id=made_by)
     with StopSignal() as stop:
         frame = Frame(
             folder=folder,
@@ -120,7 +130,7 @@ def _run(source: Checkpoint, wanted: WeightFormat, folder: Path) -> dict[str, An
             stage="quantize",
             seed=0,
             recipe={"format": wanted.value},
-            parents=[ancestor("source", source)],
+            parents=[parent],
             machine=MachineConfig(device="cpu"),
             progress=Silence(),
             stop=stop,
@@ -130,7 +140,7 @@ def _run(source: Checkpoint, wanted: WeightFormat, folder: Path) -> dict[str, An
     return result
 
 
-def _quantize(work: Work, source: Checkpoint, wanted: WeightFormat) -> Checkpoint:
+def _quantize(work: Work, source: Source, wanted: WeightFormat) -> Checkpoint:
     """The body of the run: read, quantise and measure matrix by matrix, write."""
     from openbook.quant.formats import ERROR_BOUNDS
     from openbook.quant.store import save_quantized
@@ -139,6 +149,7 @@ def _quantize(work: Work, source: Checkpoint, wanted: WeightFormat) -> Checkpoin
 
     watch = Stopwatch(work.frame.device)
     model, reports = _quantized(source, wanted, work.frame)
+    companions, token_ids = _companions(source, work.run.folder)
     checkpoint = save_quantized(
         work.run.checkpoint_folder,
         model,
@@ -148,8 +159,8 @@ def _quantize(work: Work, source: Checkpoint, wanted: WeightFormat) -> Checkpoin
             "format": wanted.value,
             "parents": [source.digest],
         },
-        extra_files=_companions(source.folder),
-        token_ids=_token_ids(source.folder),
+        extra_files=companions,
+        token_ids=token_ids,
     )
     work.spend(watch.lap())
     result = {
@@ -167,13 +178,12 @@ def _quantize(work: Work, source: Checkpoint, wanted: WeightFormat) -> Checkpoin
     return checkpoint
 
 
-def _quantized(
-    source: Checkpoint, wanted: WeightFormat, frame: Frame
-) -> tuple[Transformer, list[MatrixReport]]:
+def _quantized(source: Source, wanted: WeightFormat, frame: Frame) -> tuple[Transformer, list[MatrixReport]]:
     """The model in fewer bits, and each matrix held against the one it was made of.
 
     A matrix that the source has in the wanted form already is taken over, bit by bit.
     """
+    from openbook.model.checkpoint import Checkpoint
     from openbook.quant.formats import format_of
     from openbook.quant.measure import measure
     from openbook.quant.modules import QuantizedMatrix, replace_matrices
@@ -182,7 +192,8 @@ def _quantized(
     from openbook.quant.weight import quantize as quantize_matrix
 
     plain = load_weights(source, dequantized=True)
-    as_stored = dict(load_weights(source).named_modules()) if source.quantization else {}
+    is_plain = isinstance(source, Checkpoint) and not source.quantization
+    as_stored = {} if is_plain else dict(load_weights(source).named_modules())
     reports = []
 
     def choose(name: str, weight: Tensor) -> QuantizedWeight:
@@ -199,25 +210,36 @@ def _quantized(
     return replace_matrices(plain, choose), reports
 
 
-def _companions(folder: Path) -> list[Path]:
-    """What stands beside the weights, such as a tokenizer, and goes with them."""
-    from openbook.model.checkpoint import CONFIG_NAME, RECORD_NAME
-    from openbook.model.weights import INDEX_NAME
+def _companions(source: Source, folder: Path) -> tuple[list[Path], dict[str, Any]]:
+    """What goes with the weights: files such as a tokenizer, and the special tokens that config.json names.
 
+    Those of a GGUF file, which holds all in one, are first written into `folder`.
+    """
+    from openbook.model.checkpoint import CONFIG_NAME, RECORD_NAME, Checkpoint
+    from openbook.model.weights import INDEX_NAME, read_json
+
+    if not isinstance(source, Checkpoint):
+        return _unpacked(source, folder)
     ours = {CONFIG_NAME, RECORD_NAME, INDEX_NAME}
     weights = {".safetensors", ".bin", ".pth", ".pt", ".gguf"}
-    files = (path for path in sorted(folder.iterdir()) if path.is_file())
-    return [path for path in files if path.name not in ours and path.suffix not in weights]
+    files = (path for path in sorted(source.folder.iterdir()) if path.is_file())
+    public = read_json(source.folder / CONFIG_NAME)
+    ids = {key: public[key] for role in _ROLES if public.get(key := f"{role}_token_id") is not None}
+    return [path for path in files if path.name not in ours and path.suffix not in weights], ids
 
 
-def _token_ids(folder: Path) -> dict[str, Any]:
-    """The special tokens that config.json names for other loaders."""
-    from openbook.model.checkpoint import CONFIG_NAME
-    from openbook.model.weights import read_json
+def _unpacked(source: GgufCheckpoint, folder: Path) -> tuple[list[Path], dict[str, Any]]:
+    """Tokenizer and chat template of a GGUF file as public files in `folder`."""
+    from openbook.cli.speaker import read_texts
+    from openbook.tokens.chat import ChatTemplate
 
-    public = read_json(folder / CONFIG_NAME)
-    names = ("bos_token_id", "eos_token_id", "pad_token_id")
-    return {name: public[name] for name in names if public.get(name) is not None}
+    tokenizer, template = read_texts(source)
+    ids = {f"{role}_token_id": getattr(tokenizer, f"{role}_id") for role in _ROLES}
+    names = {f"{role}_token": tokenizer.token(ids[f"{role}_token_id"]) for role in _ROLES}
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
+    files = [tokenizer.save(folder), config]
+    return files + ([template.save(folder)] if isinstance(template, ChatTemplate) else []), ids
 
 
 def _print_result(result: Mapping[str, Any]) -> None:
@@ -226,7 +248,7 @@ def _print_result(result: Mapping[str, Any]) -> None:
     from openbook.units import show_bytes
 
     before, after = result["bytes_before"], result["bytes_after"]
-    print(f"{show_bytes(before)} -> {show_bytes(after)} ({before / after:.2f} times smaller)\n")
+    print(f"{show_bytes(before)} -> {show_bytes(after)} ({after / before:.0%})\n")
     kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for matrix in result["matrices"]:
         kind = re.sub(r"\.\d+\.", ".*.", matrix["name"])
