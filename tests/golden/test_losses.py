@@ -16,7 +16,7 @@ import pytest
 import openbook.rl.rollout
 from openbook.data.batch import Example
 from openbook.data.loader import EpochStream
-from openbook.engine.sampler import Sampler
+from openbook.engine.engine import Engine
 from openbook.model.transformer import Transformer
 from openbook.rl.config import RLConfig
 from openbook.rl.step import REFERENCE, Environment, policy_step
@@ -139,7 +139,7 @@ def test_five_steps_of_grpo_have_the_losses_on_file(
         optimizers=Optimizers(model, ADAMW),
         companions={REFERENCE: make_tiny(seed=1, vocab_size=263)},
     )
-    sampler = Sampler(model, stop_token_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id)
+    sampler = Engine(model, stop_token_ids=(tokenizer.eos_id,))
     environment = Environment(draw=draw, scorer=judge, tokenizer=tokenizer, seed=5)
     step = policy_step(config, environment, sampler)
     columns = ("reward", "loss", "kl", "entropy", "clipped_share", "sampler_gap", "grad_norm")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from openbook.kernels.experts import ExpertWeights, grouped_experts, looped_experts, plan_dispatch
+from openbook.model.cache import Cache
 from openbook.model.config import GQAConfig, MLAConfig, ModelConfig, MoEConfig, YarnConfig
 from openbook.model.init import initialize
 from openbook.model.transformer import Transformer
@@ -103,15 +104,18 @@ def test_several_tokens_at_ragged_places_equal_one_at_a_time(model: Transformer)
         assert_same(hidden[row], model(tokens[row : row + 1, : length + 3]).hidden_BTD[0, length:])
 
 
-def test_samples_of_one_prompt_share_its_prefill(model: Transformer) -> None:
-    prompts, following = draw_tokens(2, 5), draw_tokens(6, 1)
-    cache = model.new_cache(2, 6)
-    model.forward_cached(prompts, cache, torch.zeros(2, dtype=torch.int64))
-    hidden = model.forward_cached(following, cache.repeat(3), torch.full((6,), 5))
+def test_rows_may_share_the_blocks_of_their_prompt(model: Transformer) -> None:
+    prompts, following = draw_tokens(2, 16), draw_tokens(6, 1)
+    cache = model.new_cache(6, 32)
+    model.forward_cached(
+        prompts, Cache(pool=cache.pool, tables_Bn=cache.tables_Bn[:2]), torch.zeros(2, dtype=torch.int64)
+    )
+    tables = cache.tables_Bn.clone()
+    tables[:, 0] = cache.tables_Bn[[0, 0, 0, 1, 1, 1], 0]
+    shared = Cache(pool=cache.pool, tables_Bn=tables)
+    hidden = model.forward_cached(following, shared, torch.full((6,), 16))
     whole = model(torch.cat((prompts.repeat_interleave(3, 0), following), 1)).hidden_BTD
     assert_same(hidden[:, 0], whole[:, -1])
-    kept = cache.repeat(3).select(torch.tensor([4, 1]))
-    assert_same(model.forward_cached(following[[4, 1]], kept, torch.tensor([5, 5]))[:, 0], whole[[4, 1], -1])
 
 
 def test_padding_changes_nothing(model: Transformer) -> None:

@@ -107,7 +107,7 @@ def _examine(speaker: Speaker, exam: Exam, config: EvalConfig, out: Path | None)
 
     try:
         card, samples = evaluate(
-            speaker.sampler,
+            speaker.engine,
             speaker.tokenizer,
             exam.family,
             problems=problems,

@@ -1,4 +1,4 @@
-"""A checkpoint made ready to answer: model, tokenizer and sampler on the device at hand."""
+"""A checkpoint made ready to answer: model, tokenizer and engine on the device at hand."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import torch
 
 from openbook.cli.money import device_cost
 from openbook.cli.shelf import open_checkpoint
-from openbook.engine.sampler import Sampler
+from openbook.engine.engine import Engine
+from openbook.engine.speaker import engine_for
 from openbook.engine.types import Completion, SamplingParams
 from openbook.errors import UserError
 from openbook.ledger.prices import PricePlan
 from openbook.model.checkpoint import Checkpoint
+from openbook.quant.store import load_weights
 from openbook.tokens.chat import ChatTemplate, Message, R1Template, Template, chat_ids
 from openbook.tokens.template import Parsed
 from openbook.tokens.tokenizer import Tokenizer
@@ -44,7 +46,7 @@ class Speaker:
     tokenizer: Tokenizer
     template: Template | None
     """None for a model that was trained on no conversations: it continues text, and answers nothing."""
-    sampler: Sampler
+    engine: Engine
     device: torch.device
     device_name: str
 
@@ -54,12 +56,12 @@ class Speaker:
         device = choose_device("auto")
         checkpoint = open_checkpoint(path)
         tokenizer, template = read_texts(checkpoint)
-        model = checkpoint.load(device, torch.float32, with_mtp=False)
+        model = load_weights(checkpoint, device, with_mtp=False)
         return cls(
             checkpoint=checkpoint,
             tokenizer=tokenizer,
             template=template,
-            sampler=Sampler(model, stop_token_ids=tokenizer.stop_ids, pad_id=tokenizer.pad_id),
+            engine=engine_for(model, tokenizer),
             device=device,
             device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         )
@@ -90,7 +92,7 @@ class Speaker:
     def say(self, prompt_ids: Sequence[int], params: SamplingParams, *, num_samples: int, seed: int) -> Said:
         """Sample completions of one prompt. Raises UserError when they do not fit the context."""
         started = time.perf_counter()
-        generation = self.sampler.generate([prompt_ids], params, num_generations=num_samples, seed=seed)
+        generation = self.engine.generate([prompt_ids], params, num_generations=num_samples, seed=seed)
         seconds = time.perf_counter() - started
         completions = generation.completions[0]
         return Said(

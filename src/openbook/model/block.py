@@ -28,16 +28,23 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(width, eps)
         self.mlp: SwiGLU | MixtureOfExperts
         if is_moe and config.moe is not None:
+            self.moe_layer = layer - min(layer, config.moe.first_k_dense_replace)
             self.mlp = MixtureOfExperts(config, config.moe)
         else:
             self.mlp = SwiGLU(width, config.intermediate_size)
 
-    def forward(self, x_BTD: Tensor, places: Places, valid_BT: Tensor | None) -> tuple[Tensor, list[Routing]]:
-        """Whole rows [B, T, D], and how they were routed: one entry, or none for a dense block."""
+    def forward(
+        self, x_BTD: Tensor, places: Places, valid_BT: Tensor | None, experts_BTLK: Tensor | None = None
+    ) -> tuple[Tensor, list[Routing]]:
+        """Whole rows [B, T, D], and how they were routed: one entry, or none for a dense block.
+
+        `experts_BTLK` makes the gate choose what is given, layer by layer, instead of what it would.
+        """
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), places)
         normed_BTD = self.post_attention_layernorm(x_BTD)
         if isinstance(self.mlp, MixtureOfExperts):
-            mixed_BTD, routing = self.mlp(normed_BTD, valid_BT)
+            given_BTK = None if experts_BTLK is None else experts_BTLK[:, :, self.moe_layer]
+            mixed_BTD, routing = self.mlp(normed_BTD, valid_BT, given_BTK)
             return x_BTD + mixed_BTD, [routing]
         return x_BTD + self.mlp(normed_BTD), []
 
@@ -46,6 +53,8 @@ class Block(nn.Module):
         x_BTD = x_BTD + self.self_attn.forward_cached(self.input_layernorm(x_BTD), places, cache)
         normed_BTD = self.post_attention_layernorm(x_BTD)
         if isinstance(self.mlp, MixtureOfExperts):
-            return x_BTD + self.mlp.forward_cached(normed_BTD)
+            mixed_BTD, experts_BTK = self.mlp.forward_cached(normed_BTD)
+            cache.write_experts(self.moe_layer, places.positions_BT, experts_BTK)
+            return x_BTD + mixed_BTD
         advanced_BTD: Tensor = x_BTD + self.mlp(normed_BTD)
         return advanced_BTD

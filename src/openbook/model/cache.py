@@ -1,72 +1,130 @@
-"""Cache: what earlier positions left behind for later ones.
+"""Cache: what earlier positions left behind for later ones, in blocks of sixteen positions.
 
-Shape letters: B row, S cached position, K latent and rotary key of MLA, J key-value head, Q head size.
-A layer keeps a tuple of tensors that begin with [B, S]: (latent_BSK,) for MLA, (keys_BSJQ, values_BSJQ) for
-GQA. How far each row is filled is the caller's to know: it passes the lengths to every step.
+    CachePool    the blocks of every layer, shared by all sequences
+    Cache        a pool and, for each row of a call, the table of the row's blocks
+
+Shape letters: B row, T position in the call, S cached position, W numbers a position keeps in one tensor, n block,
+s place in a block, L MoE layer, K chosen experts.
+A layer keeps a tuple of tensors [n, W, 16]: (latents,) of the latent and the rotary key for MLA, (keys, values) of
+all heads for GQA. Inside a block each number of a position lies beside the same number of its fifteen neighbours,
+which is what the native attention reads. How far each row is filled is the caller's to know.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from openbook.model.config import GQAConfig, MLAConfig, ModelConfig
+from openbook.model.config import MLAConfig, ModelConfig
+
+BLOCK_SIZE = 16
+"""Positions of one block."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CachePool:
+    """The blocks of every layer."""
+
+    layers: tuple[tuple[Tensor, ...], ...]
+    experts_nsLK: Tensor
+    """What the gates chose at each position: int16 [n, 16, MoE layers, K]; empty for a dense model."""
+
+    @property
+    def num_blocks(self) -> int:
+        return self.layers[0][0].shape[0]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of what attention reads: the formula of model/cost.py, times the positions of all blocks."""
+        return sum(tensor.nbytes for layer in self.layers for tensor in layer)
+
+    def copy_blocks(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Each target block becomes what its source is, in every layer."""
+        if not sources:
+            return
+        device = self.layers[0][0].device
+        source, target = (torch.tensor(blocks, device=device) for blocks in (sources, targets))
+        for tensor in (self.experts_nsLK, *(tensor for layer in self.layers for tensor in layer)):
+            tensor.index_copy_(0, target, tensor.index_select(0, source))
+
+    def chosen_experts(self, blocks: Sequence[int], num_positions: int) -> NDArray[np.int16]:
+        """What the gates chose at the first positions of a sequence: [positions, MoE layers, K]."""
+        chosen: NDArray[np.int16] = (
+            self.experts_nsLK[list(blocks)].flatten(0, 1)[:num_positions].cpu().numpy()
+        )
+        return chosen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cache:
-    """The cached tensors of every layer, one row a sequence."""
+    """What the rows of one call read and write: `tables_Bn` (int64) names each row's blocks in order."""
 
-    layers: tuple[tuple[Tensor, ...], ...]
-
-    @property
-    def batch_size(self) -> int:
-        return self.layers[0][0].shape[0]
+    pool: CachePool
+    tables_Bn: Tensor
 
     @property
     def capacity(self) -> int:
         """Positions that each row has room for."""
-        return self.layers[0][0].shape[1]
+        return self.tables_Bn.shape[1] * BLOCK_SIZE
 
-    @property
-    def num_bytes(self) -> int:
-        return sum(tensor.nbytes for layer in self.layers for tensor in layer)
+    def write(self, layer: int, positions_BT: Tensor, *values_BTx: Tensor) -> None:
+        """Puts each of `values_BTx` [B, T, ...] at the given positions of its row, in place."""
+        blocks_BT = self.tables_Bn.gather(1, positions_BT // BLOCK_SIZE)
+        for pool_nWs, value in zip(self.pool.layers[layer], values_BTx, strict=True):
+            pool_nWs[blocks_BT, :, positions_BT % BLOCK_SIZE] = value.flatten(2).to(pool_nWs.dtype)
 
-    def write(self, layer: int, rows_B1: Tensor, positions_BT: Tensor, *values: Tensor) -> None:
-        """Puts each of `values` [B, T, ...] at the given positions of the given rows, in place."""
-        for cached, value in zip(self.layers[layer], values, strict=True):
-            cached[rows_B1, positions_BT] = value.to(cached.dtype)
+    def write_experts(self, moe_layer: int, positions_BT: Tensor, experts_BTK: Tensor) -> None:
+        """Notes what a gate chose."""
+        blocks_BT = self.tables_Bn.gather(1, positions_BT // BLOCK_SIZE)
+        record_nsK = self.pool.experts_nsLK[:, :, moe_layer]
+        record_nsK[blocks_BT, positions_BT % BLOCK_SIZE] = experts_BTK.to(torch.int16)
 
-    def select(self, rows: Tensor) -> Cache:
-        """A new cache of the given rows (indices int64 [R]) in the given order; rows may repeat."""
-        return Cache(layers=tuple(tuple(t.index_select(0, rows) for t in layer) for layer in self.layers))
-
-    def repeat(self, times: int) -> Cache:
-        """A new cache with each row `times` times, the copies side by side: the samples of one prompt."""
-        return Cache(
-            layers=tuple(tuple(t.repeat_interleave(times, 0) for t in layer) for layer in self.layers)
+    def read(self, layer: int, num_keys: int) -> tuple[Tensor, ...]:
+        """The first `num_keys` positions of every row, tensor by tensor: [B, S, W]."""
+        blocks_Bn = self.tables_Bn[:, : -(-num_keys // BLOCK_SIZE)]
+        return tuple(
+            pool_nWs[blocks_Bn].transpose(2, 3).flatten(1, 2)[:, :num_keys].contiguous()
+            for pool_nWs in self.pool.layers[layer]
         )
+
+
+def allocate_pool(
+    config: ModelConfig, num_blocks: int, *, device: torch.device, dtype: torch.dtype, num_layers: int = 0
+) -> CachePool:
+    """Empty blocks for `num_layers` layers, or for the main layers of `config`."""
+    widths, num_layers = cached_widths(config), num_layers or config.num_hidden_layers
+    num_moe_layers = sum(config.is_moe_layer(layer) for layer in range(num_layers))
+    num_choices = config.moe.num_experts_per_tok if config.moe is not None else 0
+    return CachePool(
+        experts_nsLK=torch.zeros(
+            num_blocks, BLOCK_SIZE, num_moe_layers, num_choices, device=device, dtype=torch.int16
+        ),
+        layers=tuple(
+            tuple(torch.zeros(num_blocks, width, BLOCK_SIZE, device=device, dtype=dtype) for width in widths)
+            for _ in range(num_layers)
+        ),
+    )
 
 
 def allocate(
     config: ModelConfig, batch_size: int, capacity: int, *, device: torch.device, dtype: torch.dtype
 ) -> Cache:
-    """An empty cache for the main layers of `config`."""
-    tails = cached_sizes(config)
-    return Cache(
-        layers=tuple(
-            tuple(torch.zeros(batch_size, capacity, *tail, device=device, dtype=dtype) for tail in tails)
-            for _ in range(config.num_hidden_layers)
-        )
-    )
+    """A pool just large enough for `capacity` positions in each of `batch_size` rows."""
+    blocks_a_row = -(-capacity // BLOCK_SIZE)
+    pool = allocate_pool(config, batch_size * blocks_a_row, device=device, dtype=dtype)
+    tables_Bn = torch.arange(batch_size * blocks_a_row, device=device).view(batch_size, blocks_a_row)
+    return Cache(pool=pool, tables_Bn=tables_Bn)
 
 
-def cached_sizes(config: ModelConfig) -> list[tuple[int, ...]]:
-    """The shape of what one layer keeps for one position, tensor by tensor."""
+def cached_widths(config: ModelConfig) -> list[int]:
+    """Numbers that one layer keeps of one position, tensor by tensor."""
     match config.attention:
         case MLAConfig() as mla:
-            return [(mla.kv_lora_rank + mla.qk_rope_head_dim,)]
-        case GQAConfig() as gqa:
-            return [(gqa.num_key_value_heads, gqa.head_dim)] * 2
+            return [mla.kv_lora_rank + mla.qk_rope_head_dim]
+        case gqa:
+            return [gqa.num_key_value_heads * gqa.head_dim] * 2

@@ -43,8 +43,11 @@ class GroupedQueryAttention(nn.Module):
     def forward_cached(self, x_BTD: Tensor, places: CachedPlaces, cache: Cache) -> Tensor:
         """Adds the tokens to the cache and attends to all of it."""
         q_BTHQ, k_BTJQ, v_BTJQ = self._projections(x_BTD, places.rotation)
-        cache.write(self.layer, places.rows_B1, places.positions_BT, k_BTJQ, v_BTJQ)
-        k_BSJQ, v_BSJQ = (t[:, : places.num_keys].to(x_BTD.dtype) for t in cache.layers[self.layer])
+        cache.write(self.layer, places.positions_BT, k_BTJQ, v_BTJQ)
+        k_BSJQ, v_BSJQ = (
+            t_BSW.view(*t_BSW.shape[:2], *k_BTJQ.shape[2:]).to(x_BTD.dtype)
+            for t_BSW in cache.read(self.layer, places.num_keys)
+        )
         if x_BTD.shape[1] == 1 and places.mask is not None:
             out_BHQ = decode_attention(q_BTHQ[:, 0], k_BSJQ, v_BSJQ, places.mask[:, 0, 0], self.scale)
             out: Tensor = self.o_proj(out_BHQ.flatten(1)[:, None])

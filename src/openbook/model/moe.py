@@ -59,10 +59,17 @@ class Gate(nn.Module):
         logits = F.linear(x.to(precision), self.weight.to(precision))
         return logits.sigmoid() if self.moe.scoring_func == "sigmoid" else logits.softmax(-1)
 
-    def choose(self, scores_NE: Tensor) -> tuple[Tensor, Tensor]:
-        """The experts of each token [N, K] and their shares [N, K], which carry the gradient to the gate."""
-        with torch.no_grad():
-            experts_NK = self._preferences(scores_NE).topk(self.moe.num_experts_per_tok, sorted=False).indices
+    def choose(self, scores_NE: Tensor, given_NK: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The experts of each token [N, K] and their shares [N, K], which carry the gradient to the gate.
+
+        `given_NK` are experts chosen before, by a sampler, whose shares are wanted now (routing replay).
+        """
+        if given_NK is None:
+            with torch.no_grad():
+                wanted_NE = self._preferences(scores_NE)
+                experts_NK = wanted_NE.topk(self.moe.num_experts_per_tok, sorted=False).indices
+        else:
+            experts_NK = given_NK.long()
         shares_NK = scores_NE.gather(-1, experts_NK)
         if self.moe.norm_topk_prob:
             shares_NK = shares_NK / (shares_NK.sum(-1, keepdim=True) + 1e-20)
@@ -117,31 +124,39 @@ class MixtureOfExperts(nn.Module):
             inner_size = moe.n_shared_experts * moe.moe_intermediate_size
             self.shared_experts = SwiGLU(config.hidden_size, inner_size)
 
-    def forward(self, x_BTD: Tensor, valid_BT: Tensor | None) -> tuple[Tensor, Routing]:
+    def forward(
+        self, x_BTD: Tensor, valid_BT: Tensor | None, given_BTK: Tensor | None = None
+    ) -> tuple[Tensor, Routing]:
         """The mixture [B, T, D]; padding (where `valid_BT` is false) meets no expert and gets zeros."""
         scores_BTE = self.gate.scores(x_BTD)
         x_ND, scores_NE = x_BTD.flatten(0, 1), scores_BTE.flatten(0, 1)
+        given_NK = None if given_BTK is None else given_BTK.flatten(0, 1)
         if valid_BT is None:
-            mixed_ND, loads_E = self._mix(x_ND, scores_NE)
+            mixed_ND, loads_E, _ = self._mix(x_ND, scores_NE, given_NK)
         else:
             places_N = valid_BT.flatten().nonzero().squeeze(-1)
-            kept_ND, loads_E = self._mix(x_ND[places_N], scores_NE[places_N])
+            given_nK = None if given_NK is None else given_NK[places_N]
+            kept_ND, loads_E, _ = self._mix(x_ND[places_N], scores_NE[places_N], given_nK)
             mixed_ND = kept_ND.new_zeros(x_ND.shape).index_copy(0, places_N, kept_ND)
         mixed_BTD = mixed_ND.view_as(x_BTD)
         loss = sequence_balance_loss(scores_BTE, valid_BT, self.moe.num_experts_per_tok)
         return mixed_BTD, Routing(loads_E=loads_E, balance_loss=loss)
 
-    def forward_cached(self, x_BTD: Tensor) -> Tensor:
-        """The mixture alone, for sampling."""
+    def forward_cached(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
+        """The mixture [B, T, D] and the chosen experts [B, T, K], for sampling."""
         x_ND = x_BTD.flatten(0, 1)
-        return self._mix(x_ND, self.gate.scores(x_ND))[0].view_as(x_BTD)
+        mixed_ND, _, experts_NK = self._mix(x_ND, self.gate.scores(x_ND))
+        return mixed_ND.view_as(x_BTD), experts_NK.view(*x_BTD.shape[:2], -1)
 
-    def _mix(self, x_ND: Tensor, scores_NE: Tensor) -> tuple[Tensor, Tensor]:
-        experts_NK, shares_NK = self.gate.choose(scores_NE)
+    def _mix(
+        self, x_ND: Tensor, scores_NE: Tensor, given_NK: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The mixture [N, D], the tokens of each expert [E], and who was chosen [N, K]."""
+        experts_NK, shares_NK = self.gate.choose(scores_NE, given_NK)
         mixed_ND, loads_E = self.experts(x_ND, experts_NK, shares_NK)
         if self.moe.n_shared_experts > 0:
             mixed_ND = mixed_ND + self.shared_experts(x_ND)
-        return mixed_ND, loads_E
+        return mixed_ND, loads_E, experts_NK
 
 
 def sequence_balance_loss(scores_BTE: Tensor, valid_BT: Tensor | None, num_choices: int) -> Tensor:

@@ -38,7 +38,6 @@ class CachedPlaces:
 
     rotation: Tensor
     """Complex [B, T, 1, P]."""
-    rows_B1: Tensor
     positions_BT: Tensor
     num_keys: int
     """Cached positions that any query of the call can see: S."""
@@ -119,15 +118,13 @@ def place(
 
 def place_behind(rotary: Rotary, tokens_BT: Tensor, lengths_B: Tensor, capacity: int) -> CachedPlaces:
     """The places of tokens that continue cached rows: positions lengths_B + 0..T-1."""
-    batch_size, num_tokens = tokens_BT.shape
-    device = tokens_BT.device
+    num_tokens = tokens_BT.shape[1]
     longest = int(lengths_B.max())
     num_keys = longest + num_tokens
     assert num_keys <= capacity, f"{num_keys} positions in a cache for {capacity}"
-    positions_BT = lengths_B[:, None] + torch.arange(num_tokens, device=device)
+    positions_BT = lengths_B[:, None] + torch.arange(num_tokens, device=tokens_BT.device)
     return CachedPlaces(
         rotation=rotary.at(positions_BT, num_keys),
-        rows_B1=torch.arange(batch_size, device=device)[:, None],
         positions_BT=positions_BT,
         num_keys=num_keys,
         mask=None if longest == 0 else reach_mask(positions_BT, num_keys),

@@ -94,17 +94,19 @@ class Transformer(nn.Module):
         valid_BT: Tensor | None = None,
         documents_BT: Tensor | None = None,
         positions_BT: Tensor | None = None,
+        experts_BTLK: Tensor | None = None,
     ) -> ModelOutput:
         """Reads whole rows.
 
         `valid_BT` (bool) keeps padding out of the experts, their loads and the balance loss. `documents_BT`
         (int) hides packed documents from each other. `positions_BT` (int) overrides the positions 0..T-1.
+        `experts_BTLK` (int, by MoE layer) replays what a sampler's gates chose.
         """
         places = place(self._rotary, tokens_BT, documents_BT=documents_BT, positions_BT=positions_BT)
         x_BTD: Tensor = self.model.embed_tokens(tokens_BT)
         routings: list[Routing] = []
         for block in self.model.blocks():
-            x_BTD, routing = block(x_BTD, places, valid_BT)
+            x_BTD, routing = block(x_BTD, places, valid_BT, experts_BTLK)
             routings += routing
         loads_LE, balance_loss = gather_routings(routings, x_BTD)
         return ModelOutput(
@@ -182,6 +184,10 @@ class Transformer(nn.Module):
         """An empty cache with room for `capacity` positions a row, in the device and dtype of the weights."""
         weight = self.model.embed_tokens.weight
         return allocate(self.config, batch_size, capacity, device=weight.device, dtype=weight.dtype)
+
+    def rotations(self, num_positions: int) -> Tensor:
+        """The rotations of the first positions, on the CPU: complex [T, 1, P]."""
+        return self._rotary.running(num_positions, torch.device("cpu"))
 
     def forward_cached(self, tokens_BT: Tensor, cache: Cache, lengths_B: Tensor) -> Tensor:
         """Continues cached rows -> hidden [B, T, D] after the final norm; meant for no_grad.

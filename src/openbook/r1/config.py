@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from openbook.config import config
 from openbook.data.config import CorpusConfig
+from openbook.engine.config import Decode
 from openbook.evals.evaluate import EvalConfig
 from openbook.model.config import ModelConfig
 from openbook.rl.config import RLConfig
@@ -21,6 +22,8 @@ class MachineConfig:
     """`auto` takes one GPU when there is one; `cpu`; `cuda`."""
     num_threads: int = 0
     """Threads of the CPU; 0 means all cores. A resumed run needs the same number to be bit-identical."""
+    decode: Decode = "auto"
+    """What samples: `native` kernels, the modules in `torch`, or `auto`. A resumed run keeps its choice."""
 
     def __post_init__(self) -> None:
         if self.num_threads < 0:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from openbook.engine.sampler import Sampler
+from openbook.engine.types import Generator
 from openbook.evals.evaluate import EvalSample, Subject, evaluate, sample_to_json
 from openbook.evals.scorecard import Scorecard, scorecard_to_json
 from openbook.model.checkpoint import Checkpoint
@@ -29,14 +29,14 @@ def examine(work: Work, checkpoint: Checkpoint, config: ExamConfig) -> list[Scor
     """Score a checkpoint on both suites; the cards and some samples are written into the run."""
     device = work.frame.device
     model, tokenizer = load_weights(checkpoint, device), tokenizer_of(checkpoint)
-    sampler = Sampler(model, stop_token_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id)
+    engine = work.engine(model, tokenizer)
     watch = Stopwatch(device)
     cards: list[Scorecard] = []
     kept: list[EvalSample] = []
     for suite, family_config in (("held_out", config.family), ("harder", config.harder)):
         work.frame.stop.check()
         card, samples = evaluate(
-            sampler,
+            engine,
             tokenizer,
             ChainFamily(family_config),
             problems=exam_problems(family_config, config.sampling.num_problems),
@@ -52,16 +52,16 @@ def examine(work: Work, checkpoint: Checkpoint, config: ExamConfig) -> list[Scor
     return cards
 
 
-def probe(tokenizer: Tokenizer, config: ExamConfig) -> Callable[[Sampler], Mapping[str, float]]:
+def probe(tokenizer: Tokenizer, config: ExamConfig) -> Callable[[Generator], Mapping[str, float]]:
     """A small examination for a policy on its way: pass@1 and length on held-out problems."""
     family = ChainFamily(config.family)
     sampling = replace(config.sampling, num_problems=min(NUM_PROBE_PROBLEMS, config.sampling.num_problems))
     problems = exam_problems(config.family, sampling.num_problems)
     subject = Subject(stage="probe", checkpoint_digest="", suite="held_out")
 
-    def measure(sampler: Sampler) -> Mapping[str, float]:
+    def measure(generator: Generator) -> Mapping[str, float]:
         card, _ = evaluate(
-            sampler, tokenizer, family, problems=problems, subject=subject, config=sampling, seed=EXAM_SEED
+            generator, tokenizer, family, problems=problems, subject=subject, config=sampling, seed=EXAM_SEED
         )
         return {
             "eval_pass_at_1": card.pass_at_1.value,

@@ -16,6 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from openbook.engine.choose import choose
+from openbook.engine.config import Decode, EngineConfig
+from openbook.engine.engine import Engine
+from openbook.engine.speaker import engine_for
 from openbook.errors import Interrupted, UserError
 from openbook.model.checkpoint import Checkpoint, save_checkpoint
 from openbook.model.transformer import Transformer
@@ -92,6 +96,20 @@ class Work:
         lost = lost_lines(self.run.journal.rewinds)
         kept = [line.usage for number, line in enumerate(self.run.usage_lines()) if number not in lost]
         self.device_microseconds = sum(usage.device_microseconds for usage in kept)
+
+    def engine(self, model: Transformer, tokenizer: Tokenizer) -> Engine:
+        """What samples in this run: chosen when it began, kept when it is resumed.
+
+        The native kernels sample deterministically, so that a completion depends on nothing beside it.
+        """
+        begun_with = self.run.manifest.sampler
+        decode: Decode = "native" if begun_with.startswith("native") else "torch"
+        now = choose(self.frame.device, decode).name
+        if now != begun_with:
+            self.frame.progress.note(
+                f"{self.frame.stage}: begun with {begun_with}, goes on with {now}: the bits may differ"
+            )
+        return engine_for(model, tokenizer, EngineConfig(decode=decode, deterministic=decode == "native"))
 
     def on_step(self, report: StepReport) -> None:
         """Book, log and show one step; the hook of the training loop."""
@@ -191,6 +209,7 @@ def _new_run(frame: Frame) -> Run:
         recipe=frame.recipe,
         seed=frame.seed,
         parents=frame.parents,
+        sampler=choose(frame.device, frame.machine.decode).name,
     )
 
 

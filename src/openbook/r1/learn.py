@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from openbook.engine.sampler import Sampler
+from openbook.engine.engine import Engine
 from openbook.model.checkpoint import Checkpoint
 from openbook.model.transformer import Transformer
 from openbook.r1.fits import Load, require_fit
@@ -49,7 +49,7 @@ class Arena:
     environment: Environment
     budget_device_microseconds: int = 0
     """Stop once the stage has held its device this long; 0 sets no limit."""
-    probe: Callable[[Sampler], Mapping[str, float]] = lambda _: {}
+    probe: Callable[[Engine], Mapping[str, float]] = lambda _: {}
     """More metrics, measured every `PROBE_EVERY` steps: a small examination on the way."""
 
 
@@ -62,15 +62,15 @@ def reinforce(work: Work, start: Checkpoint, tokenizer: Tokenizer, arena: Arena)
     model = work.frame.learner(start).train()
     companions = {REFERENCE: work.frame.learner(start)} if config.beta else {}
     state = TrainState(model=model, optimizers=Optimizers(model, config.optim), companions=companions)
-    sampler = Sampler(model, stop_token_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id)
-    step = policy_step(config, arena.environment, sampler)
+    engine = work.engine(model, tokenizer)
+    step = policy_step(config, arena.environment, engine)
 
     def advance(state: TrainState) -> StepReport:
-        sampler.version = state.step
         report = step(state)
         if report.step % PROBE_EVERY:
             return report
-        return replace(report, metrics={**report.metrics, **arena.probe(sampler)})
+        engine.publish(report.step)
+        return replace(report, metrics={**report.metrics, **arena.probe(engine)})
 
     limit = arena.budget_device_microseconds
     within_budget = None if not limit else lambda: work.device_microseconds < limit

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from openbook.data.batch import Example
 from openbook.data.corpus import Document, to_example
-from openbook.engine.sampler import Sampler
 from openbook.engine.types import SamplingParams
 from openbook.errors import UserError
 from openbook.model.checkpoint import Checkpoint
@@ -84,9 +83,7 @@ def _write_traces(
 def _harvest(work: Work, teacher: Checkpoint, family: Family, config: SamplingConfig) -> Harvest:
     device = work.frame.device
     tokenizer = tokenizer_of(teacher)
-    sampler = Sampler(
-        load_weights(teacher, device), stop_token_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id
-    )
+    engine = work.engine(load_weights(teacher, device), tokenizer)
     params = SamplingParams(max_tokens=config.max_tokens, temperature=config.temperature)
     watch = Stopwatch(device)
     documents: list[Document] = []
@@ -96,7 +93,7 @@ def _harvest(work: Work, teacher: Checkpoint, family: Family, config: SamplingCo
         problems = [family.problem(work.frame.seed, Split.TRAIN, FIRST_INDEX + number) for number in numbers]
         seed = work.frame.seed * 1_000_003 + start
         groups, usage = roll_out(
-            problems, sampler, tokenizer, params, num_generations=config.num_generations, seed=seed
+            problems, engine, tokenizer, params, num_generations=config.num_generations, seed=seed
         )
         work.spend(usage + watch.lap())
         for group in groups:

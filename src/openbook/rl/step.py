@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from openbook.engine.types import Generator, SamplingParams
+from openbook.engine.types import PolicyGenerator, SamplingParams
 from openbook.kernels.precision import autocast
 from openbook.model.transformer import Transformer
 from openbook.rl.advantage import with_advantages
@@ -50,7 +50,7 @@ class Environment:
 
 
 def policy_step(
-    config: RLConfig, environment: Environment, generator: Generator
+    config: RLConfig, environment: Environment, generator: PolicyGenerator
 ) -> Callable[[TrainState], StepReport]:
     """The `advance` of reinforcement learning. `generator` must sample from the state's own model."""
     params = SamplingParams(max_tokens=config.max_tokens, temperature=config.temperature)
@@ -61,6 +61,7 @@ def policy_step(
         assert isinstance(model, Transformer)
         if not watch:
             watch.append(Stopwatch(next(model.parameters()).device))
+        generator.publish(state.step)
         problems = environment.draw(state.position, config.num_problems)
         attempts, sampled = roll_out(
             problems,

@@ -45,6 +45,8 @@ class RunManifest:
     host: Host
     parents: tuple[Ancestor, ...]
     created_at: datetime
+    sampler: str = ""
+    """What samples, and which build of it; chosen once, since another one gives other bits."""
 
 
 def new_run_id(stage: str, created_at: datetime) -> str:
@@ -85,6 +87,7 @@ def manifest_from_json(value: dict[str, Any], where: str) -> RunManifest:
             host=Host(**{**host, "packages": tuple((name, version) for name, version in host["packages"])}),
             parents=tuple(Ancestor(**parent) for parent in value["parents"]),
             created_at=datetime.fromisoformat(value["created_at"]),
+            sampler=value.get("sampler", ""),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{where} is not the manifest of a run ({error!r})", "name another folder") from error

@@ -93,11 +93,12 @@ class Run:
         seed: int,
         parents: Sequence[Ancestor] = (),
         run_id: str = "",
+        sampler: str = "",
     ) -> Run:
         """Make a new run in `folder`, which may exist but may not hold a run yet.
 
-        `recipe` is the resolved recipe as JSON values; `run_id` is made here unless given. Raises
-        UserError when there is a run already or the folder cannot be written.
+        `recipe` is the resolved recipe as JSON values; `run_id` is made here unless given. `sampler`
+        names what samples. Raises UserError when there is a run already or the folder cannot be written.
         """
         created_at = datetime.now(UTC)
         manifest = RunManifest(
@@ -110,6 +111,7 @@ class Run:
             host=this_host(),
             parents=tuple(parents),
             created_at=created_at,
+            sampler=sampler,
         )
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)

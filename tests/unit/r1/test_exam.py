@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from openbook.engine.sampler import Sampler
+from openbook.engine.engine import Engine
 from openbook.errors import Interrupted
 from openbook.evals.evaluate import EvalConfig
 from openbook.model.checkpoint import Checkpoint
@@ -80,7 +80,7 @@ def test_a_probe_measures_a_policy_on_its_way_and_leaves_it_as_it_was(
 ) -> None:
     tokenizer = tokenizer_of(checkpoint)
     model = make_tiny().train()
-    sampler = Sampler(model, stop_token_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id)
+    sampler = Engine(model, stop_token_ids=(tokenizer.eos_id,))
     measure = probe(tokenizer, EXAM)
     found = measure(sampler)
     assert set(found) == {"eval_pass_at_1", "eval_mean_completion_tokens"}

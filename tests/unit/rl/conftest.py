@@ -72,6 +72,7 @@ class Script:
     tokenizer: Tokenizer
     texts: Sequence[str]
     logprob: float = -1.0
+    version: int = 0
     calls: list[tuple[list[list[int]], SamplingParams, int, int]] = field(default_factory=list)
 
     def generate(
@@ -85,6 +86,9 @@ class Script:
             completions=tuple(groups), usage=Usage(prompt_tokens=5, completion_tokens=num_sampled)
         )
 
+    def publish(self, version: int) -> None:
+        self.version = version
+
     def _say(self, prompt: Sequence[int], text: str) -> Completion:
         ids = (*self.tokenizer.encode(text), self.tokenizer.eos_id)
         return Completion(
@@ -92,7 +96,7 @@ class Script:
             token_ids=ids,
             logprobs=(self.logprob,) * len(ids),
             finish_reason=FinishReason.STOP,
-            policy_version=0,
+            policy_version=self.version,
         )
 
 

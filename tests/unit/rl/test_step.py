@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from openbook.config import parse as parse_config
-from openbook.engine.sampler import Sampler
+from openbook.engine.engine import Engine
 from openbook.engine.types import Generator
 from openbook.errors import Diverged, UserError
 from openbook.model.transformer import Transformer
@@ -293,7 +293,7 @@ def test_a_loss_that_is_no_number_updates_nothing(
 
 def real_sampler(state: TrainState, tokenizer: Tokenizer) -> Generator:
     assert isinstance(state.model, Transformer)
-    return Sampler(state.model, stop_token_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id)
+    return Engine(state.model, stop_token_ids=(tokenizer.eos_id,))
 
 
 def test_a_resumed_stage_equals_the_uninterrupted_one_bit_for_bit(
