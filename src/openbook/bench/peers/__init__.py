@@ -1,0 +1,1 @@
+"""The peers, each behind the runner that a contest asks for."""
