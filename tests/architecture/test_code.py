@@ -69,7 +69,7 @@ def test_the_torch_free_half_runs_without_torch() -> None:
         "import openbook.config, openbook.units, openbook.runs.store, openbook.ledger.booking\n"
         "import openbook.ledger.statement, openbook.tokens.template, openbook.tokens.tokenizer\n"
         "import openbook.tasks.registry, openbook.model.cost, openbook.model.public, openbook.engine.types\n"
-        "import openbook.cli.app, openbook.pages.page\n"
+        "import openbook.cli.app, openbook.pages.page, openbook.quant.formats\n"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

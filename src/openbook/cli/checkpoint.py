@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import typer
 
 from openbook.cli.groups import Group
@@ -16,6 +19,7 @@ def show_checkpoint(checkpoint: CheckpointFolder, as_json: Json = False) -> None
     from openbook.cli.render import print_json, print_pairs
     from openbook.cli.shelf import open_checkpoint
     from openbook.config import dump
+    from openbook.model.checkpoint import Checkpoint
     from openbook.model.cost import count
     from openbook.units import show_bytes, show_count
 
@@ -24,6 +28,7 @@ def show_checkpoint(checkpoint: CheckpointFolder, as_json: Json = False) -> None
     files = found.folder.iterdir() if found.folder.is_dir() else [found.folder]
     num_bytes = sum(path.stat().st_size for path in files if path.is_file())
     facts = {"folder": str(found.folder), "digest": found.digest}
+    quantization = dict(found.quantization) if isinstance(found, Checkpoint) else {}
     if as_json:
         counts = {
             "parameters_total": cost.parameters_total,
@@ -31,16 +36,23 @@ def show_checkpoint(checkpoint: CheckpointFolder, as_json: Json = False) -> None
             "parameters_mtp": cost.mtp.total,
             "num_bytes": num_bytes,
         }
-        print_json({**facts, **counts, "provenance": found.provenance, "config": dump(found.config)})
+        told = {"quantization": quantization, "provenance": found.provenance, "config": dump(found.config)}
+        print_json({**facts, **counts, **told})
         return
     config = found.config
     shape = f"{config.num_hidden_layers} layers of {config.hidden_size}, {config.attention.kind}"
     experts = f", {config.moe.n_routed_experts} experts" if config.moe else ", dense"
     sizes = f"{show_count(cost.parameters_total)}, {show_count(cost.parameters_active)} active per token"
-    print_pairs({**facts, "model": shape + experts, "parameters": sizes, "on disk": show_bytes(num_bytes)})
+    size = show_bytes(num_bytes) + (f", {_form(quantization)}" if quantization else "")
+    print_pairs({**facts, "model": shape + experts, "parameters": sizes, "on disk": size})
     if found.provenance:
         print("\nprovenance")
         print_pairs({f"  {name}": value for name, value in found.provenance.items()})
+
+
+def _form(quantization: Mapping[str, Any]) -> str:
+    """How quantised weights are stored, in a word."""
+    return str(quantization.get("format") or quantization.get("quant_method"))
 
 
 @app.command("verify")
