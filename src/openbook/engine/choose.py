@@ -58,7 +58,13 @@ def make_executor(model: Transformer, config: EngineConfig) -> Executor:
         return TorchExecutor(model, pool, max_rows=max_rows, exact=config.deterministic)
     dtype = _packed_dtype(model, config)
     return NativeExecutor(
-        choice.native, model, pool, max_rows=max_rows, dtype=dtype, exact=config.deterministic
+        choice.native,
+        model,
+        pool,
+        max_rows=max_rows,
+        dtype=dtype,
+        exact=config.deterministic,
+        num_drafts=config.num_drafts,
     )
 
 

@@ -8,6 +8,7 @@ seen before is found in the cache. Not for several threads at once: one drives i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from openbook.engine.admission import refuse_bad_params, refuse_bad_prompt, refu
 from openbook.engine.blocks import BlockPool
 from openbook.engine.choose import make_executor
 from openbook.engine.config import EngineConfig
+from openbook.engine.executor import StepBatch
 from openbook.engine.native_executor import NativeExecutor
 from openbook.engine.picking import Pick, Picked, pick_tokens
 from openbook.engine.plan import Chunk, SchedulerLimits
@@ -22,6 +24,7 @@ from openbook.engine.randomness import derived_seed
 from openbook.engine.request import Decode, Request
 from openbook.engine.scheduler import Scheduler
 from openbook.engine.sequence import Sequence as CachedSequence
+from openbook.engine.speculation import DraftPolicy, DraftStatistics, draft_rows
 from openbook.engine.steps import step_batch, usage_of
 from openbook.engine.thinking import ReasoningTags, ThinkingState
 from openbook.engine.types import Completion, FinishReason, Generation, SamplingParams
@@ -74,6 +77,9 @@ class Engine:
         self._requests: dict[int, Request] = {}
         self._siblings: dict[int, list[CachedSequence]] = {}
         self._num_submitted = 0
+        num_drafts = self.config.num_drafts
+        self.draft_policy = DraftPolicy()
+        self.draft_statistics = DraftStatistics(num_proposed=[0] * num_drafts, num_accepted=[0] * num_drafts)
         self.num_computed_tokens = 0
         """Rows that went through the model since the engine was made."""
 
@@ -130,6 +136,7 @@ class Engine:
 
     def step(self) -> list[Update]:
         """Compute one step for whatever is waiting or running."""
+        started = time.perf_counter()
         plan = self.scheduler.schedule()
         if not plan.chunks:
             return []
@@ -146,7 +153,24 @@ class Engine:
             size = 1 + (chunks[request.id].num_drafts if request.id in chunks else 0)
             updates.append(self._take(request, chunks.get(request.id), picked, range(number, number + size)))
             number += size
+        if self.config.num_drafts:
+            self._guess(batch, plan.chunks)
+            self.draft_policy.observe(
+                time.perf_counter() - started, sum(len(update.token_ids) for update in updates)
+            )
         return updates
+
+    def _guess(self, batch: StepBatch, chunks: Sequence[Chunk]) -> None:
+        """Let the MTP module guess what follows, while that pays."""
+        if not self.draft_policy.is_drafting:
+            return
+        rows, sequences = draft_rows(batch, chunks)
+        if rows is None:
+            return
+        guesses = self.executor.draft(rows, self.config.num_drafts)
+        for sequence, guessed in zip(sequences, guesses.tolist(), strict=True):
+            room = self._requests[sequence.id].room - 1
+            sequence.draft_ids = [token for token in guessed if token >= 0][: max(room, 0)]
 
     def generate(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, num_generations: int, seed: int
@@ -244,6 +268,7 @@ class Engine:
             if closing or not is_guess:
                 break
         request.num_rejected += len(numbers) - 1 - num_accepted
+        self.draft_statistics.count(len(numbers) - 1, num_accepted)
         if chunk is not None and sequence.num_computed == chunk.start:  # a leader has moved on already
             self.scheduler.advance(chunk, num_accepted)
         if request.finish_reason is not None:
@@ -255,7 +280,9 @@ class Engine:
         sequence = request.sequence
         experts = None
         if self.config.return_experts and self.model.config.moe is not None:
-            experts = self.executor.pool.chosen_experts(sequence.blocks, sequence.num_computed)
+            main = [self.model.config.is_moe_layer(n) for n in range(self.model.config.num_hidden_layers)]
+            chosen = self.executor.pool.chosen_experts(sequence.blocks, sequence.num_computed)
+            experts = chosen[:, : sum(main)]
         self._siblings.pop(request.id, None)
         self.scheduler.abort(sequence)
         del self._requests[request.id]

@@ -1,7 +1,7 @@
 """From a module's matrices to packed ones: plain ones in the precision asked for, quantised ones as they are.
 
-Shape letters: N output, K input, H head, L latent, k part of a key without position, V value, E expert, I inner
-width, D model width.
+Shape letters: N output, K input, H head, L latent, k part of a key without position, V value, E expert, I
+inner width, D model width.
 """
 
 from __future__ import annotations

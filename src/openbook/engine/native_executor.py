@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from openbook.engine.builder import Program, ProgramBuilder
-from openbook.engine.executor import StepBatch
+from openbook.engine.distribution import NO_TOKEN
+from openbook.engine.draft_program import DraftProgram
+from openbook.engine.executor import DraftRows, StepBatch
 from openbook.engine.matrices import Packer
-from openbook.engine.program import Surroundings, add_block, add_head, rotation_of
+from openbook.engine.program import Surroundings, add_block, add_head, head_matrix, rotation_of
 from openbook.kernels import operations as ops
 from openbook.kernels.native import Native
 from openbook.model.cache import CachePool
@@ -37,9 +39,10 @@ class NativeExecutor:
         max_rows: int,
         dtype: torch.dtype,
         exact: bool,
+        num_drafts: int = 0,
     ) -> None:
         self.native, self.model, self.pool, self.max_rows = native, model, pool, max_rows
-        self.exact = exact
+        self.exact, self._num_drafts = exact, num_drafts
         config = model.config
         self._packer = Packer(dtype=dtype)
         self._num_positions = config.max_position_embeddings
@@ -68,9 +71,14 @@ class NativeExecutor:
         self._body = builder.build()
         self._last = builder.buffer("last", config.hidden_size)
         self._logits = builder.buffer("logits", config.vocab_size)
-        add_head(builder, self.model, self._last, self._logits)
+        head = self._packer.pack([head_matrix(self.model)])
+        add_head(builder, self.model.model.norm, head, self._last, self._logits)
         self._head = builder.build()
-        self._scratch_bytes = max(self._scratch_for(self._body), self._scratch_for(self._head))
+        programs = [self._body, self._head]
+        if self._num_drafts:
+            self._draft = DraftProgram.build(builder, self._around, self.model, head)
+            programs += [self._draft.body, self._draft.head]
+        self._scratch_bytes = max(self._scratch_for(program) for program in programs)
         self._scratch = torch.empty(0, dtype=torch.uint8)
 
     @torch.no_grad()
@@ -80,19 +88,32 @@ class NativeExecutor:
         assert num_rows <= self.max_rows, (num_rows, self.max_rows)
         tables_Sn = np.ascontiguousarray(batch.tables_Sn)
         self._x[:num_rows] = self.model.model.embed_tokens(torch.from_numpy(batch.tokens_R))
-        self._run(self._body, self._rows_of(batch, tables_Sn))
+        self._run(self._body, _native_batch(batch.positions_R, batch.sequences_R, tables_Sn))
         self._last[:num_sampled] = self._x[torch.from_numpy(batch.sampled_M)]
         self._run(self._head, ops.Batch(num_rows=num_sampled))
         return self._logits[:num_sampled]
 
-    def _rows_of(self, batch: StepBatch, tables_Sn: NDArray[np.int32]) -> ops.Batch:
-        return ops.Batch(
-            num_rows=len(batch.tokens_R),
-            positions=batch.positions_R.ctypes.data,
-            sequences=batch.sequences_R.ctypes.data,
-            tables=tables_Sn.ctypes.data,
-            table_width=tables_Sn.shape[1],
-        )
+    @torch.no_grad()
+    def draft(self, rows: DraftRows, num_drafts: int) -> NDArray[np.int32]:
+        """Guesses [M, num_drafts], the likeliest token each time; -1 where the blocks end."""
+        program, num_wanted = self._draft, len(rows.last_M)
+        guesses = np.full((num_wanted, num_drafts), NO_TOKEN, np.int32)
+        tables_Sn = np.ascontiguousarray(rows.tables_Sn)
+        program.state[: len(rows.rows_R)] = self._x[torch.from_numpy(rows.rows_R)]
+        for place in range(num_drafts):
+            embedded = self.model.model.embed_tokens(torch.from_numpy(rows.tokens_R))
+            program.embedded[: len(rows.rows_R)] = embedded
+            self._run(program.body, _native_batch(rows.positions_R, rows.sequences_R, tables_Sn))
+            if num_wanted == 0:
+                break
+            program.last[:num_wanted] = program.ahead[torch.from_numpy(rows.last_M)]
+            self._run(program.head, ops.Batch(num_rows=num_wanted))
+            guesses[:, place] = self._logits[:num_wanted].argmax(-1).numpy()
+            if (rows.positions_R[rows.last_M] + 1 >= rows.reach_M).any():
+                break
+            rows = rows.one_further(guesses[:, place].copy())
+            program.state[:num_wanted] = program.last[:num_wanted]
+        return guesses
 
     def _run(self, program: Program, rows: ops.Batch) -> None:
         num_threads = torch.get_num_threads()
@@ -118,3 +139,16 @@ class NativeExecutor:
             ctypes.c_int64(self._num_positions),
         )
         return size
+
+
+def _native_batch(
+    positions_R: NDArray[np.int32], sequences_R: NDArray[np.int32], tables_Sn: NDArray[np.int32]
+) -> ops.Batch:
+    """Addresses of arrays that the caller holds until the program has run."""
+    return ops.Batch(
+        num_rows=len(positions_R),
+        positions=positions_R.ctypes.data,
+        sequences=sequences_R.ctypes.data,
+        tables=tables_Sn.ctypes.data,
+        table_width=tables_Sn.shape[1],
+    )

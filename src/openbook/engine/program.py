@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from openbook.engine.builder import ONE, ProgramBuilder, Steps
-from openbook.engine.matrices import absorbed, expert_stacks, matrix_of
+from openbook.engine.matrices import MatrixSource, absorbed, expert_stacks, matrix_of
 from openbook.kernels import operations as ops
-from openbook.kernels.packed import pack_fp32, stack_packed
+from openbook.kernels.packed import PackedMatrix, pack_fp32, stack_packed
 from openbook.model.block import Block
 from openbook.model.cache import CachePool
 from openbook.model.config import ModelConfig
 from openbook.model.gqa import GroupedQueryAttention
-from openbook.model.layers import SwiGLU
+from openbook.model.layers import RMSNorm, SwiGLU
 from openbook.model.mla import MultiHeadLatentAttention
 from openbook.model.moe import MixtureOfExperts
 from openbook.model.transformer import Transformer
@@ -53,12 +53,16 @@ def add_block(builder: ProgramBuilder, around: Surroundings, block: Block, layer
         _swiglu(builder, block.mlp, normed, x)
 
 
-def add_head(builder: ProgramBuilder, model: Transformer, x: Tensor, logits: Tensor) -> None:
-    """The final norm and the output head."""
-    normed = builder.buffer("normed", model.config.hidden_size)
-    builder.norm(model.model.norm, ops.Rows.of(x), ops.Rows.of(normed))
-    head = model.model.embed_tokens if model.config.tie_word_embeddings else model.lm_head
-    builder.linear([matrix_of(head)], ops.Rows.of(normed), ops.Rows.of(logits))
+def add_head(builder: ProgramBuilder, norm: RMSNorm, head: PackedMatrix, x: Tensor, logits: Tensor) -> None:
+    """A final norm and the output head."""
+    normed = builder.buffer("normed", x.shape[1])
+    builder.norm(norm, ops.Rows.of(x), ops.Rows.of(normed))
+    builder.linear_packed(head, ops.Rows.of(normed), ops.Rows.of(logits))
+
+
+def head_matrix(model: Transformer) -> MatrixSource:
+    """The output head, which may be the embedding."""
+    return matrix_of(model.model.embed_tokens if model.config.tie_word_embeddings else model.lm_head)
 
 
 def rotation_of(model: Transformer, num_positions: int) -> Tensor:

@@ -3,11 +3,11 @@
     CachePool    the blocks of every layer, shared by all sequences
     Cache        a pool and, for each row of a call, the table of the row's blocks
 
-Shape letters: B row, T position in the call, S cached position, W numbers a position keeps in one tensor, n block,
-s place in a block, L MoE layer, K chosen experts.
-A layer keeps a tuple of tensors [n, W, 16]: (latents,) of the latent and the rotary key for MLA, (keys, values) of
-all heads for GQA. Inside a block each number of a position lies beside the same number of its fifteen neighbours,
-which is what the native attention reads. How far each row is filled is the caller's to know.
+Shape letters: B row, T position in the call, S cached position, W numbers a position keeps in one tensor,
+n block, s place in a block, L MoE layer, K chosen experts.
+A layer keeps a tuple of tensors [n, W, 16]: (latents,), with the rotary key, for MLA, (keys, values) for GQA.
+Inside a block each number of a position lies beside the same number of its fifteen
+neighbours, which is what the native attention reads. How far each row is filled is the caller's to know.
 """
 
 from __future__ import annotations

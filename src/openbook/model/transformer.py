@@ -190,7 +190,12 @@ class Transformer(nn.Module):
         return self._rotary.running(num_positions, torch.device("cpu"))
 
     def forward_cached(self, tokens_BT: Tensor, cache: Cache, lengths_B: Tensor) -> Tensor:
-        """Continues cached rows -> hidden [B, T, D] after the final norm; meant for no_grad.
+        """As `trunk_cached`, after the final norm."""
+        hidden: Tensor = self.model.norm(self.trunk_cached(tokens_BT, cache, lengths_B))
+        return hidden
+
+    def trunk_cached(self, tokens_BT: Tensor, cache: Cache, lengths_B: Tensor) -> Tensor:
+        """Continues cached rows -> [B, T, D] before the final norm; meant for no_grad.
 
         Token t of row b stands at position lengths_B[b] + t, is written to the cache there, and sees every
         position up to its own. A row shorter than T may carry any tokens behind its end: what they write lies
@@ -200,8 +205,21 @@ class Transformer(nn.Module):
         x_BTD: Tensor = self.model.embed_tokens(tokens_BT)
         for block in self.model.blocks():
             x_BTD = block.forward_cached(x_BTD, places, cache)
-        hidden: Tensor = self.model.norm(x_BTD)
-        return hidden
+        return x_BTD
+
+    def mtp_cached(
+        self, trunk_BTD: Tensor, next_BT: Tensor, cache: Cache, lengths_B: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The first MTP module over cached rows: its state [B, T, D], and what the head reads [B, T, D].
+
+        `trunk_BTD` are states before the final norm at positions lengths_B + 0..T-1, `next_BT` the tokens
+        behind each. Its keys stand in the cache layer behind the main ones.
+        """
+        module = next(iter(self.mtp_modules()))
+        places = place_behind(self._rotary, next_BT, lengths_B, cache.capacity)
+        joined_BTD = module.join(self.model.embed_tokens(next_BT), trunk_BTD)
+        ahead_BTD = module.forward_cached(joined_BTD, places, cache)
+        return ahead_BTD, module.norm(ahead_BTD)
 
 
 def gather_routings(routings: list[Routing], x: Tensor) -> tuple[Tensor, Tensor]:
