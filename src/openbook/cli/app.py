@@ -16,7 +16,20 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from openbook.cli import checkpoint, doctor, evaluate, make, money, plan, quantize, recipe, runs, talk, tasks
+from openbook.cli import (
+    bench,
+    checkpoint,
+    doctor,
+    evaluate,
+    make,
+    money,
+    plan,
+    quantize,
+    recipe,
+    runs,
+    talk,
+    tasks,
+)
 from openbook.cli.groups import Group
 from openbook.errors import UserError
 
@@ -70,12 +83,18 @@ COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
     (MEASURE, "report", money.report),
     (MEASURE, "doctor", doctor.doctor),
 )
-GROUPS = (("runs", runs.app), ("recipe", recipe.app), ("tasks", tasks.app), ("checkpoint", checkpoint.app))
+GROUPS = (
+    (MEASURE, "bench", bench.app),
+    (LOOK, "runs", runs.app),
+    (LOOK, "recipe", recipe.app),
+    (LOOK, "tasks", tasks.app),
+    (LOOK, "checkpoint", checkpoint.app),
+)
 
 for section, name, command in COMMANDS:
     app.command(name, rich_help_panel=section)(command)
-for name, group in GROUPS:
-    app.add_typer(group, name=name, rich_help_panel=LOOK)
+for section, name, group in GROUPS:
+    app.add_typer(group, name=name, rich_help_panel=section)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
