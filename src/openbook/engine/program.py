@@ -204,34 +204,7 @@ def _mixture(
     moe, width = mlp.moe, around.config.hidden_size
     choices, inner = moe.num_experts_per_tok, moe.moe_intermediate_size
     normed = builder.buffer("normed", width)
-    logits = builder.buffer("expert logits", moe.n_routed_experts)
-    experts = builder.buffer("experts", choices, dtype=torch.int32)
-    shares = builder.buffer("shares", choices)
-    gate_weight = pack_fp32(mlp.gate.weight)  # in fp32 whatever the rest is: near ties decide who computes
-    builder.linear_packed(gate_weight, ops.Rows.of(normed), ops.Rows.of(logits))
-    is_biased = moe.topk_method == "noaux_tc"
-    bias = mlp.gate.e_score_correction_bias.float().clone() if is_biased else None
-    record_nsLK = around.pool.experts_nsLK
-    is_limited = moe.topk_method != "greedy"
-    builder.add(
-        ops.Route(
-            logits=ops.Rows.of(logits),
-            num_experts=moe.n_routed_experts,
-            num_choices=choices,
-            num_groups=moe.n_group if is_limited else 1,
-            num_kept_groups=moe.topk_group if is_limited else 1,
-            is_sigmoid=int(moe.scoring_func == "sigmoid"),
-            is_biased=int(is_biased),
-            normalize=int(moe.norm_topk_prob),
-            bias=None if bias is None else builder.keep(bias),
-            factor=moe.routed_scaling_factor,
-            experts=experts.data_ptr(),
-            shares=shares.data_ptr(),
-            record=record_nsLK.data_ptr(),
-            record_width=record_nsLK.shape[2] * choices,
-            record_first=moe_layer * choices,
-        )
-    )
+    experts, shares = _route(builder, around, mlp, moe_layer)
     gate, up, down = expert_stacks(mlp.experts)
     gate_up, back = (
         builder.pack(builder.packer.pack_stack([gate, up])),
@@ -266,6 +239,43 @@ def _mixture(
     )
     if moe.n_shared_experts > 0:
         _swiglu(builder, mlp.shared_experts, normed, x)
+
+
+def _route(
+    builder: ProgramBuilder, around: Surroundings, mlp: MixtureOfExperts, moe_layer: int
+) -> tuple[Tensor, Tensor]:
+    """Who computes each row, and with what share: [R, K] both; also noted beside the cache."""
+    moe, choices = mlp.moe, mlp.moe.num_experts_per_tok
+    normed = builder.buffer("normed", around.config.hidden_size)
+    logits = builder.buffer("expert logits", moe.n_routed_experts)
+    experts = builder.buffer("experts", choices, dtype=torch.int32)
+    shares = builder.buffer("shares", choices)
+    gate_weight = pack_fp32(mlp.gate.weight)  # in fp32 whatever the rest is: near ties decide who computes
+    builder.linear_packed(gate_weight, ops.Rows.of(normed), ops.Rows.of(logits))
+    is_biased = moe.topk_method == "noaux_tc"
+    bias = mlp.gate.e_score_correction_bias.float().clone() if is_biased else None
+    record_nsLK = around.pool.experts_nsLK
+    is_limited = moe.topk_method != "greedy"
+    builder.add(
+        ops.Route(
+            logits=ops.Rows.of(logits),
+            num_experts=moe.n_routed_experts,
+            num_choices=choices,
+            num_groups=moe.n_group if is_limited else 1,
+            num_kept_groups=moe.topk_group if is_limited else 1,
+            is_sigmoid=int(moe.scoring_func == "sigmoid"),
+            is_biased=int(is_biased),
+            normalize=int(moe.norm_topk_prob),
+            bias=None if bias is None else builder.keep(bias),
+            factor=moe.routed_scaling_factor,
+            experts=experts.data_ptr(),
+            shares=shares.data_ptr(),
+            record=record_nsLK.data_ptr(),
+            record_width=record_nsLK.shape[2] * choices,
+            record_first=moe_layer * choices,
+        )
+    )
+    return experts, shares
 
 
 def _rope(
