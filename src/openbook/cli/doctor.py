@@ -71,10 +71,12 @@ def _memory(name: str) -> int | None:
 def _torch() -> dict[str, Any]:
     import torch
 
+    from openbook.engine.choose import choose
     from openbook.kernels.experts import ExpertWeights, can_group
     from openbook.train.device import choose_device
 
     device = choose_device("auto")
+    choice = choose(device)
     has_cuda = device.type == "cuda"
     why = f"torch sees {torch.cuda.device_count()} GPU(s)" if has_cuda else _why_no_gpu(torch.version.cuda)
     one = torch.zeros(1, 16, 16, device=device)
@@ -88,6 +90,7 @@ def _torch() -> dict[str, Any]:
         else "fp32: processors gain nothing from less here",
         "gpu_memory_bytes": torch.cuda.get_device_properties(device).total_memory if has_cuda else None,
         "attention": "fused (scaled_dot_product_attention); absorbed for one query a row",
+        "sampling": f"{choice.name}: {choice.reason}",
         "experts": "grouped (grouped_mm)"
         if grouped
         else "one after the other: this torch has no grouped_mm for it",

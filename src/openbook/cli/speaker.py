@@ -12,6 +12,7 @@ import torch
 
 from openbook.cli.money import device_cost
 from openbook.cli.shelf import open_checkpoint
+from openbook.engine.config import EngineConfig
 from openbook.engine.engine import Engine
 from openbook.engine.speaker import engine_for
 from openbook.engine.types import Completion, SamplingParams
@@ -26,6 +27,9 @@ from openbook.train.device import choose_device
 
 if TYPE_CHECKING:
     from openbook.model.gguf import GgufCheckpoint
+
+NUM_DRAFTS = 3
+"""Guessed ahead where a model has an MTP module; the engine stops guessing where that loses."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,12 +60,12 @@ class Speaker:
         device = choose_device("auto")
         checkpoint = open_checkpoint(path)
         tokenizer, template = read_texts(checkpoint)
-        model = load_weights(checkpoint, device, with_mtp=False)
+        model = load_weights(checkpoint, device)
         return cls(
             checkpoint=checkpoint,
             tokenizer=tokenizer,
             template=template,
-            engine=engine_for(model, tokenizer),
+            engine=engine_for(model, tokenizer, EngineConfig(num_drafts=NUM_DRAFTS if model.mtp else 0)),
             device=device,
             device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         )

@@ -12,7 +12,6 @@ from openbook.cli.options import CheckpointFolder, Json
 
 if TYPE_CHECKING:
     from openbook.cli.speaker import Said, Speaker
-    from openbook.engine.types import SamplingParams
     from openbook.tokens.chat import Message
 
 DEFAULT_MAX_TOKENS = 512
@@ -30,6 +29,10 @@ TopP = Annotated[
     float, typer.Option("--top-p", min=0.0, max=1.0, metavar="P", help="Keep this much probability.")
 ]
 TopK = Annotated[int, typer.Option("--top-k", min=0, metavar="K", help="Keep this many tokens; 0 keeps all.")]
+ThinkingBudget = Annotated[
+    int | None,
+    typer.Option("--thinking-budget", min=0, metavar="N", help="Close the thinking after N tokens."),
+]
 SampleSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Equal seeds give equal texts.")]
 
 
@@ -44,17 +47,29 @@ def generate(
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
     top_k: TopK = 0,
+    thinking_budget: ThinkingBudget = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", metavar="TEXT", help="End where the answer has this text.")
+    ] = None,
     seed: SampleSeed = 0,
     as_json: Json = False,
 ) -> None:
     """Sample texts from a checkpoint, thinking and tags included."""
     from openbook.cli.render import print_json
     from openbook.cli.speaker import Speaker
+    from openbook.engine.types import SamplingParams
 
     question = sys.stdin.read() if text == "-" else text
     speaker = Speaker.open(checkpoint)
     prompt_ids = speaker.prompt_ids(question, raw=raw)
-    params = _params(speaker, prompt_ids, max_tokens, temperature, top_p, top_k)
+    params = SamplingParams(
+        max_tokens=max_tokens or _fitting(speaker, prompt_ids),
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        thinking_budget=thinking_budget,
+        stop=tuple(stop or ()),
+    )
     said = speaker.say(prompt_ids, params, num_samples=num_samples, seed=seed)
     if as_json:
         print_json(_to_json(speaker, question, said))
@@ -69,6 +84,7 @@ def chat(
     temperature: Temperature = 0.6,
     top_p: TopP = 0.95,
     top_k: TopK = 0,
+    thinking_budget: ThinkingBudget = None,
     seed: SampleSeed = 0,
 ) -> None:
     """Ask a checkpoint, question by question.
@@ -78,6 +94,7 @@ def chat(
     Ctrl-D ends the talk.
     """
     from openbook.cli.speaker import Speaker
+    from openbook.engine.types import SamplingParams
     from openbook.errors import UserError
 
     speaker = Speaker.open(checkpoint)
@@ -85,7 +102,13 @@ def chat(
     number = 0
     while question := _ask():
         prompt_ids = _fitting_ids(speaker, history, question, max_tokens or DEFAULT_MAX_TOKENS)
-        params = _params(speaker, prompt_ids, max_tokens, temperature, top_p, top_k)
+        params = SamplingParams(
+            max_tokens=max_tokens or _fitting(speaker, prompt_ids),
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            thinking_budget=thinking_budget,
+        )
         try:
             said = speaker.say(prompt_ids, params, num_samples=1, seed=seed + number)
         except UserError as error:
@@ -117,18 +140,8 @@ def _ask() -> str:
         return ""
 
 
-def _params(
-    speaker: Speaker,
-    prompt_ids: list[int],
-    max_tokens: int | None,
-    temperature: float,
-    top_p: float,
-    top_k: int,
-) -> SamplingParams:
-    from openbook.engine.types import SamplingParams
-
-    fitting = min(DEFAULT_MAX_TOKENS, speaker.room(prompt_ids))
-    return SamplingParams(max_tokens=max_tokens or fitting, temperature=temperature, top_p=top_p, top_k=top_k)
+def _fitting(speaker: Speaker, prompt_ids: list[int]) -> int:
+    return min(DEFAULT_MAX_TOKENS, speaker.room(prompt_ids))
 
 
 def _show_answer(speaker: Speaker, question: str, said: Said) -> list[Message]:
