@@ -14,13 +14,13 @@ class Timing:
     """What one contestant did in one round.
 
     Seconds count from the start of the work: `first_seconds` to the moment when every sequence has its
-    first token (the prompts are read), `seconds` to the end. Of `num_new_tokens`, one a sequence falls
-    into the first part.
+    first token (the prompts are read), `seconds` to the end. Of `num_new_tokens`, `num_first_tokens` were
+    made by that moment: one a sequence, or more where some wrote while others still read.
     """
 
-    num_sequences: int
     num_prompt_tokens: int
     num_new_tokens: int
+    num_first_tokens: int
     first_seconds: float
     seconds: float
 
@@ -32,7 +32,7 @@ class Timing:
     @property
     def decode_rate(self) -> float:
         """New tokens a second, over all sequences, once each has its first."""
-        return (self.num_new_tokens - self.num_sequences) / (self.seconds - self.first_seconds)
+        return (self.num_new_tokens - self.num_first_tokens) / (self.seconds - self.first_seconds)
 
     @property
     def decode_milliseconds(self) -> float:

@@ -66,18 +66,19 @@ class Ours:
         engine = self._engine
         started = time.perf_counter()
         tokens: dict[int, list[int]] = {number: [] for number in self._submit(work)}
-        without_token, first = set(tokens), started
+        without_token, first, num_first = set(tokens), started, 0
         while engine.has_unfinished:
             updates = engine.step()
             if without_token:
                 without_token -= {update.request_id for update in updates}
                 first = time.perf_counter()
+                num_first += sum(len(update.token_ids) for update in updates)
             for update in updates:
                 tokens[update.request_id] += update.token_ids
         timing = Timing(
-            num_sequences=len(tokens),
             num_prompt_tokens=sum(map(len, work.prompts)),
             num_new_tokens=sum(map(len, tokens.values())),
+            num_first_tokens=num_first,
             first_seconds=first - started,
             seconds=time.perf_counter() - started,
         )

@@ -39,9 +39,9 @@ def setting() -> Setting:
 def takes(milliseconds: float) -> Runner:
     """A contestant that takes so long for each of ten tokens, the first included."""
     return lambda number: Timing(
-        num_sequences=1,
         num_prompt_tokens=5,
         num_new_tokens=10,
+        num_first_tokens=1,
         first_seconds=milliseconds / 1e3,
         seconds=10 * milliseconds / 1e3,
     )

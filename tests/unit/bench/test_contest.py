@@ -14,7 +14,7 @@ RATE = Line(suffix="", unit=Unit.TOKENS_PER_SECOND, read=lambda timing: timing.w
 
 def timing(seconds: float = 3.0) -> Timing:
     return Timing(
-        num_sequences=4, num_prompt_tokens=100, num_new_tokens=12, first_seconds=1.0, seconds=seconds
+        num_prompt_tokens=100, num_new_tokens=12, num_first_tokens=4, first_seconds=1.0, seconds=seconds
     )
 
 
@@ -46,6 +46,6 @@ def test_the_middle_round_counts() -> None:
 def test_a_timing_tells_reading_from_writing() -> None:
     one = timing()
     assert one.prefill_rate == 100.0
-    assert one.decode_rate == 4.0  # 8 tokens beyond the first of each sequence, in 2 seconds
+    assert one.decode_rate == 4.0  # 8 tokens once the prompts are read, in 2 seconds
     assert one.decode_milliseconds == 250.0
     assert one.whole_rate == pytest.approx(4.0)

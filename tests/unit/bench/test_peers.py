@@ -38,7 +38,7 @@ def test_transformers_continues_greedily_as_the_same_weights_do_here(
         tokens, timing = peer.continue_greedily(PROMPT, 6)
         again, _ = peer.continue_greedily(PROMPT, 6)
     assert tokens == again == our_greedy(model, PROMPT, 6)
-    assert (timing.num_prompt_tokens, timing.num_new_tokens, timing.num_sequences) == (5, 6, 1)
+    assert (timing.num_prompt_tokens, timing.num_new_tokens, timing.num_first_tokens) == (5, 6, 1)
     assert 0 < timing.first_seconds < timing.seconds
 
 
@@ -53,7 +53,7 @@ def test_transformers_samples_as_many_tokens_as_asked_and_counts_none_behind_a_s
     with TransformersPeer.open(make_tiny(gqa=True).eval(), torch.float32) as peer:
         rows, timing = peer.generate(prompts, max_new_tokens=7, num_generations=3)
         assert [len(row) for row in rows] == [7] * 6
-        assert (timing.num_sequences, timing.num_prompt_tokens, timing.num_new_tokens) == (6, 8, 42)
+        assert (timing.num_prompt_tokens, timing.num_new_tokens, timing.num_first_tokens) == (8, 42, 6)
         assert 0 < timing.first_seconds < timing.seconds
         stop = rows[0][0]
         stopped, timing = peer.generate(prompts, max_new_tokens=200, num_generations=8, stop_token_id=stop)
@@ -107,7 +107,7 @@ def test_llama_cpp_continues_greedily_as_the_same_weights_do_here() -> None:
     expected = our_greedy(GgufCheckpoint.open(file).load(), prompt, 4)
     assert answer["token_ids"] == again["token_ids"] == expected
     timing = Timing(**answer["timing"])
-    assert (timing.num_sequences, timing.num_prompt_tokens, timing.num_new_tokens) == (1, 5, 4)
+    assert (timing.num_prompt_tokens, timing.num_new_tokens, timing.num_first_tokens) == (5, 4, 1)
     assert 0 < timing.first_seconds < timing.seconds
 
 

@@ -19,7 +19,7 @@ KEYS = ["name", "unit", "ours", "peer_name", "peer", "limit", "ratio", "fraction
 
 
 def run(number: int) -> Timing:
-    return Timing(num_sequences=1, num_prompt_tokens=1, num_new_tokens=3, first_seconds=1.0, seconds=2.0)
+    return Timing(num_prompt_tokens=1, num_new_tokens=3, num_first_tokens=1, first_seconds=1.0, seconds=2.0)
 
 
 def prepare(*_: object) -> Contest:

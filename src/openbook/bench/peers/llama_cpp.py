@@ -60,9 +60,9 @@ class LlamaCpp:
         while len(tokens) < num_new_tokens:
             tokens.append(self._read(tokens[-1:]))
         timing = Timing(
-            num_sequences=1,
             num_prompt_tokens=len(prompt_ids),
             num_new_tokens=num_new_tokens,
+            num_first_tokens=1,
             first_seconds=first_seconds,
             seconds=time.perf_counter() - started,
         )

@@ -73,9 +73,9 @@ class TransformersPeer:
         seconds = time.perf_counter() - started
         new = [_until(row, stop_token_id) for row in rows_BT[:, tokens_BT.shape[1] :].tolist()]
         timing = Timing(
-            num_sequences=len(new),
             num_prompt_tokens=sum(map(len, prompts)),
             num_new_tokens=sum(map(len, new)),
+            num_first_tokens=len(new),
             first_seconds=watch.first - started,
             seconds=seconds,
         )
@@ -91,9 +91,9 @@ class TransformersPeer:
         while len(tokens) < num_new_tokens:
             tokens.append(self._read(tokens[-1:], cache))
         timing = Timing(
-            num_sequences=1,
             num_prompt_tokens=len(prompt_ids),
             num_new_tokens=num_new_tokens,
+            num_first_tokens=1,
             first_seconds=first_seconds,
             seconds=time.perf_counter() - started,
         )
