@@ -50,13 +50,16 @@ static inline void average_blocks(const T* const* blocks, const float* weights, 
     v16f p[G][NB];
     for (int g = 0; g < G; g++)
         for (int b = 0; b < NB; b++) p[g][b] = load(weights + g * stride + b * LANES);
-    for (int64_t v = 0; v < value_size; v++)
+    for (int64_t v = 0; v < value_size; v++) {
+        v16f value[NB];
+        for (int b = 0; b < NB; b++) value[b] = load(blocks[b] + v * LANES);
         for (int g = 0; g < G; g++) {
             float* at = acc + (v * G + g) * LANES;
             v16f total = load(at);
-            for (int b = 0; b < NB; b++) total += p[g][b] * load(blocks[b] + v * LANES);
+            for (int b = 0; b < NB; b++) total += p[g][b] * value[b];
             store(at, total);
         }
+    }
 }
 
 // Scores become weights, not yet divided by the returned sum.
@@ -100,8 +103,8 @@ static void attend_heads(const Attention& a, const Batch& batch, int64_t row, in
         const T* blocks[1] = {key_block(b)};
         score_blocks<T, G, 1>(blocks, q, a.key_size, scale, scores + b * LANES, stride);
     }
-    float sums[G];
-    for (int g = 0; g < G; g++) sums[g] = softmax(scores + g * stride, num_keys, num_blocks);
+    float totals[G];
+    for (int g = 0; g < G; g++) totals[g] = softmax(scores + g * stride, num_keys, num_blocks);
     memset(acc, 0, sizeof(float) * a.value_size * G * LANES);
     for (b = 0; b + NB <= num_blocks; b += NB) {
         const T* blocks[NB];
@@ -112,9 +115,16 @@ static void attend_heads(const Attention& a, const Batch& batch, int64_t row, in
         const T* blocks[1] = {value_block(b)};
         average_blocks<T, G, 1>(blocks, scores + b * LANES, stride, a.value_size, acc);
     }
-    for (int g = 0; g < G; g++)
-        for (int64_t v = 0; v < a.value_size; v++)
-            out[g * a.value_size + v] = sum(load(acc + (v * G + g) * LANES)) / sums[g];
+    for (int g = 0; g < G; g++) {
+        int64_t v = 0;
+        for (; v + LANES <= a.value_size; v += LANES) {
+            v16f lanes[LANES];
+            for (int i = 0; i < LANES; i++) lanes[i] = load(acc + ((v + i) * G + g) * LANES);
+            store(out + g * a.value_size + v, sums(lanes) / totals[g]);
+        }
+        for (; v < a.value_size; v++)
+            out[g * a.value_size + v] = sum(load(acc + (v * G + g) * LANES)) / totals[g];
+    }
 }
 
 static inline int64_t attention_scratch_bytes(const Attention& a, int64_t longest) {

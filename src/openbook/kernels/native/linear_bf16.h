@@ -101,7 +101,9 @@ static void bf16_product(const Matrix& w, const Rows& x, int64_t num_rows, const
 #if defined(__AMX_BF16__)
     if (!exact && num_rows >= AMX_FROM) {
         round_rows(x, num_rows, w.num_inputs, inputs, padded_rows, rounded);
-        TileConfig config;
+        static const TileConfig config;
+        // Compilers do not know that tiles are loaded from memory: without a fence they may drop what was stored there.
+        asm volatile("" ::: "memory");
         _tile_loadconfig(&config);
         for (int64_t p = panels.begin; p < panels.end; p++)
             for (int64_t row = 0; row < num_rows; row += 32)

@@ -114,6 +114,29 @@ static inline float sum(v16f v) {
     return v[0];
 }
 
+// Lane i of the result is the sum of the lanes of vector i: pairs, then fours, eights and sixteens are added.
+static inline v16f sums(const v16f* v) {
+    v16f two[8], four[4], eight[2];
+    for (int i = 0; i < 8; i++) {
+        v16f a = v[2 * i], b = v[2 * i + 1];
+        two[i] = __builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) +
+                 __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+    }
+    for (int i = 0; i < 4; i++) {
+        v16f a = two[2 * i], b = two[2 * i + 1];
+        four[i] = __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+                  __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    }
+    for (int i = 0; i < 2; i++) {
+        v16f a = four[2 * i], b = four[2 * i + 1];
+        eight[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) +
+                   __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    }
+    v16f a = eight[0], b = eight[1];
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+           __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+}
+
 static inline float largest(v16f v) {
     float most = v[0];
     for (int lane = 1; lane < LANES; lane++) most = v[lane] > most ? v[lane] : most;
