@@ -16,7 +16,7 @@ from openbook.kernels.packed import PackedMatrix, pack_bf16, pack_fp32, pack_int
 from openbook.model.mla import MultiHeadLatentAttention
 from openbook.model.moe import RoutedExperts
 from openbook.quant.modules import QuantizedExperts, QuantizedMatrix
-from openbook.quant.weight import Int4Weight, Int8Weight, QuantizedWeight
+from openbook.quant.weight import Fp8Weight, Int4Weight, Int8Weight, QuantizedWeight
 
 MatrixSource = Tensor | QuantizedWeight
 """A matrix [N, K], or experts' [E, N, K]: plain, or in fewer bits."""
@@ -61,11 +61,13 @@ def matrix_of(module: nn.Module) -> MatrixSource:
 
 
 def join(sources: Sequence[MatrixSource]) -> MatrixSource:
-    """Matrices of one input on top of each other; of several formats, in plain fp32."""
+    """Matrices of one input on top of each other; in fp8 or of several formats, as plain fp32."""
     first = sources[0]
     if len(sources) == 1:
         return first
-    if isinstance(first, QuantizedWeight) and all(type(one) is type(first) for one in sources):
+    # Rows of fp8 share factors by blocks of 128, which need not end where a matrix does.
+    by_rows = isinstance(first, QuantizedWeight) and not isinstance(first, Fp8Weight)
+    if by_rows and all(type(one) is type(first) for one in sources):
         parts = [one.parts() for one in sources if isinstance(one, QuantizedWeight)]
         return type(first)(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
     return torch.cat([plain(one) for one in sources])
