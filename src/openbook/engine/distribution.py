@@ -14,6 +14,8 @@ from openbook.engine.types import SamplingParams
 
 NO_TOKEN = -1
 """Stands for the token of a row whose logits are no numbers."""
+LEAST_TEMPERATURE = 1e-30
+"""Lower ones are taken for it: its inverse is a number still."""
 
 
 def sample(logprobs_RV: Tensor, uniform_R: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,7 +40,8 @@ def shaped_logprobs(logits_V: Tensor, params: SamplingParams) -> Tensor:
         certain_V = torch.full_like(logits_V, -torch.inf)
         certain_V[logits_V.argmax()] = 0.0
         return torch.where(logits_V.isnan().any(), torch.nan, certain_V)
-    return torch.log_softmax(restricted(logits_V / params.temperature, params), dim=-1)
+    scaled_V = (logits_V - logits_V.max()) / max(params.temperature, LEAST_TEMPERATURE)
+    return torch.log_softmax(restricted(scaled_V, params), dim=-1)
 
 
 def restricted(logits_V: Tensor, params: SamplingParams) -> Tensor:

@@ -28,14 +28,14 @@ static void sample_row(const float* logits, int64_t size, float temperature, dou
         *token = static_cast<int32_t>(best), *logprob = 0;
         return;
     }
-    const float inverse = 1 / temperature, most = logits[best] * inverse;
+    const float inverse = 1 / (temperature > 1e-30f ? temperature : 1e-30f);  // still finite
     constexpr int64_t CHUNK = 256;
     auto chunk_sum = [&](int64_t start) {
         v16f total = {};
         int64_t end = start + CHUNK < size ? start + CHUNK : size, i = start;
-        for (; i + LANES <= end; i += LANES) total += exp(load(logits + i) * inverse - most);
+        for (; i + LANES <= end; i += LANES) total += exp((load(logits + i) - highest) * inverse);
         double rest = 0;
-        for (; i < end; i++) rest += std::exp(logits[i] * inverse - most);
+        for (; i < end; i++) rest += std::exp((logits[i] - highest) * inverse);
         return static_cast<double>(sum(total)) + rest;
     };
     double total = 0;
@@ -49,12 +49,12 @@ static void sample_row(const float* logits, int64_t size, float temperature, dou
     }
     int64_t chosen = -1, end = start + CHUNK < size ? start + CHUNK : size;
     for (int64_t i = start; i < end; i++) {
-        float weight = std::exp(logits[i] * inverse - most);
+        float weight = std::exp((logits[i] - highest) * inverse);
         if (weight > 0) chosen = i;  // rounding may carry the target past the chunk: then its last possible token
         before += weight;
         if (before > target && weight > 0) break;
     }
     if (chosen < 0) chosen = best;
     *token = static_cast<int32_t>(chosen);
-    *logprob = static_cast<float>(logits[chosen] * inverse - most - std::log(total));
+    *logprob = static_cast<float>((logits[chosen] - highest) * inverse - std::log(total));
 }
