@@ -21,6 +21,8 @@ from openbook.model.cache import CachePool
 from openbook.model.transformer import Transformer
 
 _ALIGNMENT = 64
+_BYTES_A_THREAD = 4 << 20
+"""Weights times rows that make a thread worth its barriers."""
 
 
 class NativeExecutor:
@@ -116,7 +118,7 @@ class NativeExecutor:
         return guesses
 
     def _run(self, program: Program, rows: ops.Batch) -> None:
-        num_threads = torch.get_num_threads()
+        num_threads = self._threads_for(program, rows.num_rows)
         needed = self._scratch_bytes * num_threads + _ALIGNMENT
         if len(self._scratch) < needed:
             self._scratch = torch.zeros(needed, dtype=torch.uint8)
@@ -130,6 +132,14 @@ class NativeExecutor:
             ctypes.c_int64(self._scratch_bytes),
             ctypes.c_int64(int(self.exact)),
         )
+
+    def _threads_for(self, program: Program, num_rows: int) -> int:
+        """As many as have something to do: meeting at barriers costs more than a tiny model's step is worth.
+
+        Which thread computes an output changes nothing about it.
+        """
+        useful = program.weight_bytes * num_rows // _BYTES_A_THREAD
+        return max(1, min(torch.get_num_threads(), useful))
 
     def _scratch_for(self, program: Program) -> int:
         size: int = self.native.library.openbook_scratch_bytes(
