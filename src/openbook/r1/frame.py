@@ -169,8 +169,8 @@ def stage_checkpoint(frame: Frame, body: Callable[[Work], Checkpoint]) -> Checkp
     run = _begun_run(frame) if exists else _new_run(frame)
     if frame.machine.num_threads:
         torch.set_num_threads(frame.machine.num_threads)
-    # Attention that has become sure of itself leaves numbers too small to be normal, which a CPU computes slowly:
-    # as zero they take a tenth off a step of training. Before the first thread is made, so that all inherit it.
+    # Attention that has become sure of itself leaves numbers too small to be normal, and a CPU is slow with
+    # them: as zeros they take a tenth off a step. Before the first thread is made, so that all inherit it.
     torch.set_flush_denormal(True)
     run.start(device=frame.device_name)
     work = Work(frame=frame, run=run)
