@@ -56,7 +56,10 @@ class Missing:
 @functools.cache
 def load_native() -> Native | Missing:
     """Compile if need be, and load. Never raises: what is missing is said in the result."""
-    compiler = _compiler()
+    try:
+        compiler = _compiler()
+    except ValueError as error:
+        return Missing(reason=f"CXX cannot be read: {error}")
     if compiler is None:
         return Missing(reason="no C++ compiler was found; install g++ or name one in CXX")
     try:
@@ -66,8 +69,7 @@ def load_native() -> Native | Missing:
             _compile(compiler, path)
         library = ctypes.CDLL(str(path))
     except subprocess.CalledProcessError as error:
-        lines = str(error.stderr).strip().splitlines() or ["no message"]
-        return Missing(reason=f"{compiler[0]} could not compile the kernels: {lines[0]}")
+        return Missing(reason=f"{compiler[0]} could not compile the kernels: {_complaint(str(error.stderr))}")
     except (OSError, subprocess.TimeoutExpired) as error:
         return Missing(reason=f"the kernels could not be built: {error}")
     library.openbook_features.restype = ctypes.c_char_p
@@ -77,6 +79,12 @@ def load_native() -> Native | Missing:
     if not features:
         return Missing(reason="the system does not grant the AMX registers that the processor announces")
     return Native(library=library, features=features, build=build)
+
+
+def _complaint(message: str) -> str:
+    """The line of a compiler's message that says what is wrong."""
+    lines = message.strip().splitlines() or ["no message"]
+    return next((line for line in lines if "error" in line), lines[0])
 
 
 def cache_folder() -> Path:
@@ -95,9 +103,7 @@ def _compiler() -> list[str] | None:
 
 def _build_name(compiler: list[str]) -> str:
     """A digest of everything that decides the machine code: sources, flags, compiler and processor."""
-    version = subprocess.run(
-        [*compiler, "--version"], check=True, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_SECONDS
-    ).stdout
+    version = _run([*compiler, "--version"])
     parts = [torch.__version__, version, *_FLAGS, _processor()]
     parts += [path.read_text() for path in sorted(SOURCES.iterdir())]
     return "kernels-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
@@ -117,11 +123,17 @@ def _compile(compiler: list[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        subprocess.run(
-            [*compiler, *_FLAGS, str(SOURCES / "program.cpp"), "-o", str(made)],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=COMPILE_TIMEOUT_SECONDS,
-        )
+        _run([*compiler, *_FLAGS, str(SOURCES / "program.cpp"), "-o", str(made)])
         made.replace(path)
+
+
+def _run(command: list[str]) -> str:
+    """What a command writes; CalledProcessError with what it complains of."""
+    return subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=COMPILE_TIMEOUT_SECONDS,
+    ).stdout
