@@ -111,8 +111,9 @@ class Engine:
             decode=self._decode,
         )
         leader = None if leader_id is None else self._requests.get(leader_id)
+        is_ahead = leader is not None and leader.sequence.has_computed_prompt
         self.scheduler.add(sequence, None if leader is None else leader.sequence)
-        if leader is not None:
+        if leader is not None and not is_ahead:
             self._siblings.setdefault(leader.id, []).append(sequence)
         return request_id
 
@@ -248,12 +249,16 @@ class Engine:
     def _take(self, request: Request, chunk: Chunk | None, picked: Picked, numbers: range) -> Update:
         """Take the tokens that hold: each guess that was sampled, and the first token that is no guess."""
         sequence, drafts = request.sequence, request.sequence.draft_ids
-        new: list[int] = []
+        # Thinking that the prompt began may have no budget at all: then its first token is not taken either.
+        new = list(request.close_thinking()) if request.must_close else []
         num_accepted = 0
-        for place, number in enumerate(numbers):
+        for place, number in enumerate(numbers if not new else ()):
             token = picked.tokens[number]
             if token < 0:
                 request.finish_reason = FinishReason.ERROR
+                break
+            if request.cuts_off(token):
+                new += request.close_thinking()
                 break
             request.take(token, picked.logprobs[number], self.version)
             if number in picked.top_logprobs:
@@ -263,9 +268,10 @@ class Engine:
             num_accepted += is_guess
             if request.finish_reason is not None:
                 break
-            closing = request.close_thinking()
-            new += closing
-            if closing or not is_guess:
+            if request.must_close:
+                new += request.close_thinking()
+                break
+            if not is_guess:
                 break
         request.num_rejected += len(numbers) - 1 - num_accepted
         self.draft_statistics.count(len(numbers) - 1, num_accepted)

@@ -44,10 +44,13 @@ def pick_tokens(logits_MV: Tensor, picks: Sequence[Pick], native: Native | None)
     seeds = np.array([pick.request.seed for pick in picks], dtype=np.uint64)
     places = np.array([len(pick.request.token_ids) + len(pick.drafts) for pick in picks], dtype=np.uint64)
     uniform = uniforms(seeds, places)
+    banned = {
+        number: ids for number, pick in enumerate(picks) if (ids := pick.request.banned_ids(pick.drafts))
+    }
     special = [
         number
         for number, pick in enumerate(picks)
-        if native is None or not pick.request.params.is_plain or pick.request.bans_stops
+        if native is None or not pick.request.params.is_plain or number in banned
     ]
     rows = np.array([pick.row for pick in picks])
     tokens, logprobs = np.empty(len(picks), np.int32), np.empty(len(picks), np.float32)
@@ -59,7 +62,7 @@ def pick_tokens(logits_MV: Tensor, picks: Sequence[Pick], native: Native | None)
     tops = {}
     for number in special:
         pick = picks[number]
-        shaped_V = _shaped(logits_MV[pick.row], pick)
+        shaped_V = _shaped(logits_MV[pick.row], pick, banned.get(number, frozenset()))
         token, logprob = sample(
             shaped_V[None], torch.from_numpy(uniform[number : number + 1]).to(shaped_V.device)
         )
@@ -69,14 +72,14 @@ def pick_tokens(logits_MV: Tensor, picks: Sequence[Pick], native: Native | None)
     return Picked(tokens=tokens.tolist(), logprobs=logprobs.tolist(), top_logprobs=tops)
 
 
-def _shaped(logits_V: Tensor, pick: Pick) -> Tensor:
+def _shaped(logits_V: Tensor, pick: Pick, banned: frozenset[int]) -> Tensor:
     request, params = pick.request, pick.request.params
     if params.has_penalty:
         said = [*request.token_ids, *pick.drafts]
         logits_V = penalized(logits_V, params, request.prompt_ids, said)
-    if request.bans_stops and not pick.drafts:
-        banned = torch.tensor(sorted(request.stop_ids), device=logits_V.device)
-        logits_V = logits_V.index_fill(0, banned, -torch.inf)
+    if banned:
+        places = torch.tensor(sorted(banned), device=logits_V.device)
+        logits_V = logits_V.index_fill(0, places, -torch.inf)
     return shaped_logprobs(logits_V, params)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,14 +49,37 @@ class Request:
         """Tokens that the completion may still have."""
         return self.params.max_tokens - len(self.token_ids)
 
+    def banned_ids(self, drafts: Sequence[int] = ()) -> frozenset[int]:
+        """What must not come behind the tokens so far and `drafts`, for the sake of a thinking budget.
+
+        With one there is an answer, and thinking begins only where it can be closed again.
+        """
+        budget = self.params.thinking_budget
+        if self.thinking is None or budget is None:
+            return frozenset()
+        tags, thinking = self.thinking.tags, copy(self.thinking)
+        for token in drafts:
+            thinking.take(token)
+        if thinking.is_thinking:
+            return frozenset()
+        open_ids = () if thinking.may_open(budget, self.room - len(drafts)) else (tags.open_id,)
+        empty_ids = () if thinking.has_answer else (*tags.empty_ids, *self._ending_ids)
+        return frozenset((*open_ids, *empty_ids))
+
     @property
-    def bans_stops(self) -> bool:
-        """Whether the next token must not end it: the first of an answer whose thinking was cut off."""
-        return (
-            self.thinking is not None
-            and self.thinking.was_closed
-            and self.forced[-1] == len(self.token_ids) - 1
-        )
+    def must_close(self) -> bool:
+        """Whether thinking has to be closed now, because its budget is spent."""
+        return self.thinking is not None and self.thinking.is_over(self.params.thinking_budget, self.room)
+
+    def cuts_off(self, token: int) -> bool:
+        """Whether `token` would end it in the middle of thinking, where a budget promises an answer."""
+        if self.thinking is None or self.params.thinking_budget is None:
+            return False
+        return self.thinking.is_thinking and token in self._ending_ids
+
+    @property
+    def _ending_ids(self) -> frozenset[int]:
+        return frozenset() if self.params.ignore_stops else self.stop_ids
 
     def take(self, token: int, logprob: float, version: int) -> None:
         """Add a sampled token, and end the completion if it does."""
@@ -64,21 +88,21 @@ class Request:
         self.token_ids.append(token)
         self.logprobs.append(logprob)
         is_answer = self.thinking is None or not self.thinking.take(token)
-        if is_answer and self._answer_start is None:
+        if not is_answer:
+            self._answer_start = None
+        elif self._answer_start is None:
             self._answer_start = len(self.token_ids) - 1
-        stops = token in self.stop_ids and not self.params.ignore_stops
-        if stops or (self.params.stop and is_answer and self._finds_stop_text()):
+        if token in self._ending_ids or (self.params.stop and is_answer and self._finds_stop_text()):
             self.finish_reason = FinishReason.STOP
         elif self.room <= 0:
             self.finish_reason = FinishReason.LENGTH
 
     def close_thinking(self) -> tuple[int, ...]:
-        """The tokens that have to be set now because the budget is spent; none if it is not."""
+        """Sets the tokens that end the thinking and lead into the answer, and gives them."""
         thinking = self.thinking
-        if thinking is None or not thinking.is_over(self.params.thinking_budget, self.room):
-            return ()
+        assert thinking is not None and thinking.is_thinking
         closing = thinking.tags.closing_ids
-        thinking.was_closed = True
+        self._answer_start = None
         for token in closing:
             self.forced.append(len(self.token_ids))
             self.token_ids.append(token)

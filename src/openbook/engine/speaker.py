@@ -24,5 +24,9 @@ def reasoning_tags(tokenizer: Tokenizer) -> ReasoningTags | None:
     """The tags of our template; None for a tokenizer that lacks them."""
     if not tokenizer.has_tags:
         return None
-    open_id, close_id, answer_id = (tokenizer.token_id(tag) for tag in ("<think>", "</think>", "<answer>"))
-    return ReasoningTags(open_id=open_id, close_id=close_id, closing_ids=(close_id, answer_id))
+    open_id, close_id, answer_id, end_id = (
+        tokenizer.token_id(tag) for tag in ("<think>", "</think>", "<answer>", "</answer>")
+    )
+    return ReasoningTags(
+        open_id=open_id, close_id=close_id, closing_ids=(close_id, answer_id), empty_ids=(end_id,)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
 from typing import Protocol
 
 import numpy as np
@@ -46,7 +47,10 @@ class SamplingParams:
     seed: int | None = None
     """The randomness of this request alone; without one the engine draws its own."""
     thinking_budget: int | None = None
-    """Most tokens of thinking; then it is closed and the answer follows. None sets no limit."""
+    """Most tokens of thinking, tags included; then it is closed and the answer follows. None sets no limit.
+
+    Thinking that the prompt has begun takes its closing tag at least.
+    """
     num_top_logprobs: int = 0
     """How many of the likeliest tokens to name at each place, with their log-probabilities."""
 
@@ -61,6 +65,12 @@ class SamplingParams:
             "a text in stop must not be empty": all(self.stop),
             f"thinking_budget must be 0 or more, not {self.thinking_budget}": (self.thinking_budget or 0)
             >= 0,
+            f"presence_penalty must be a number, not {self.presence_penalty}": isfinite(
+                self.presence_penalty
+            ),
+            f"frequency_penalty must be a number, not {self.frequency_penalty}": isfinite(
+                self.frequency_penalty
+            ),
             f"num_top_logprobs must be 0 or more, not {self.num_top_logprobs}": self.num_top_logprobs >= 0,
         }
         for complaint, holds in checks.items():
