@@ -94,10 +94,8 @@ class Engine:
 
         With `leader_id` it waits until that request, which has the same prompt, has computed it.
         """
-        refuse_bad_prompt(prompt_ids, params, self.model.config)
-        has_decode, vocab_size = self._decode is not None, self.model.config.vocab_size
-        refuse_bad_params(params, self._tags, has_decode=has_decode, vocab_size=vocab_size)
-        refuse_too_large(len(prompt_ids) + params.max_tokens, self.scheduler)
+        self._refuse_params(params)
+        self._refuse_prompt(prompt_ids, params)
         request_id = self._num_submitted
         self._num_submitted += 1
         sequence = CachedSequence(id=request_id, token_ids=list(prompt_ids))
@@ -176,12 +174,17 @@ class Engine:
     def generate(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, num_generations: int, seed: int
     ) -> Generation:
-        """`num_generations` completions of each prompt, each of its own seed. UserError as `submit`."""
+        """`num_generations` completions of each prompt, each of its own seed. UserError as `submit`.
+
+        Not while requests that were submitted are on their way: their updates would be nobody's.
+        """
+        assert not self._requests and num_generations > 0
         if not prompts:
             raise UserError("there is no prompt", "give at least one")
+        self._refuse_params(params)
         for number, prompt in enumerate(prompts):
             try:
-                refuse_bad_prompt(prompt, params, self.model.config)
+                self._refuse_prompt(prompt, params)
             except UserError as error:
                 raise UserError(f"prompt {number}: {error.what}", error.mend) from error
         requests: list[Request] = []
@@ -194,19 +197,26 @@ class Engine:
                 requests.append(request)
         return self._run(requests, num_generations)
 
+    def _refuse_params(self, params: SamplingParams) -> None:
+        has_decode, vocab_size = self._decode is not None, self.model.config.vocab_size
+        refuse_bad_params(params, self._tags, has_decode=has_decode, vocab_size=vocab_size)
+
+    def _refuse_prompt(self, prompt_ids: Sequence[int], params: SamplingParams) -> None:
+        refuse_bad_prompt(prompt_ids, params, self.model.config)
+        refuse_too_large(len(prompt_ids) + params.max_tokens, self.scheduler)
+
     def _run(self, requests: Sequence[Request], num_generations: int) -> Generation:
         done: dict[int, Completion] = {}
-        wanted = {request.id for request in requests}
         try:
             while len(done) < len(requests):
                 done |= {
                     update.request_id: update.completion
                     for update in self.step()
-                    if update.completion is not None and update.request_id in wanted
+                    if update.completion is not None
                 }
         except BaseException:
-            for request_id in wanted:
-                self.cancel(request_id)
+            for request in requests:
+                self.cancel(request.id)
             raise
         completions = [done[request.id] for request in requests]
         broken = sum(one.finish_reason is FinishReason.ERROR for one in completions)

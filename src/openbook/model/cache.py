@@ -84,13 +84,20 @@ class Cache:
         record_nsK = self.pool.experts_nsLK[:, :, moe_layer]
         record_nsK[blocks_BT, positions_BT % BLOCK_SIZE] = experts_BTK.to(torch.int16)
 
-    def read(self, layer: int, num_keys: int) -> tuple[Tensor, ...]:
-        """The first `num_keys` positions of every row, tensor by tensor: [B, S, W]."""
+    def read(self, layer: int, num_keys: int, mask: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The first `num_keys` positions of every row, tensor by tensor: [B, S, W].
+
+        Zeros where no query of a `mask` [B, 1, T, S] looks: a NaN that another sequence left in a block
+        would spread through its weight of zero.
+        """
         blocks_Bn = self.tables_Bn[:, : -(-num_keys // BLOCK_SIZE)]
-        return tuple(
+        read = tuple(
             pool_nWs[blocks_Bn].transpose(2, 3).flatten(1, 2)[:, :num_keys].contiguous()
             for pool_nWs in self.pool.layers[layer]
         )
+        if mask is None or len(mask) == 1:  # a row alone reaches all it reads
+            return read
+        return tuple(values_BSW.masked_fill_(~mask[:, 0, -1, :, None], 0.0) for values_BSW in read)
 
 
 def allocate_pool(

@@ -46,7 +46,7 @@ class GroupedQueryAttention(nn.Module):
         cache.write(self.layer, places.positions_BT, k_BTJQ, v_BTJQ)
         k_BSJQ, v_BSJQ = (
             t_BSW.view(*t_BSW.shape[:2], *k_BTJQ.shape[2:]).to(x_BTD.dtype)
-            for t_BSW in cache.read(self.layer, places.num_keys)
+            for t_BSW in cache.read(self.layer, places.num_keys, places.mask)
         )
         if x_BTD.shape[1] == 1 and places.mask is not None:
             out_BHQ = decode_attention(q_BTHQ[:, 0], k_BSJQ, v_BSJQ, places.mask[:, 0, 0], self.scale)

@@ -50,7 +50,7 @@ class MultiHeadLatentAttention(nn.Module):
         q_BTHQ = self._queries(x_BTD, places.rotation)
         latent_BTK = torch.cat(self._latents(x_BTD, places.rotation), dim=-1)
         cache.write(self.layer, places.positions_BT, latent_BTK)
-        cached_BSK = cache.read(self.layer, places.num_keys)[0].to(x_BTD.dtype)
+        cached_BSK = cache.read(self.layer, places.num_keys, places.mask)[0].to(x_BTD.dtype)
         if x_BTD.shape[1] == 1 and places.mask is not None:
             return self._absorbed(q_BTHQ[:, 0], cached_BSK, places.mask[:, 0, 0])[:, None]
         latent_BSL, rotary_key_BSR = cached_BSK.split_with_sizes(
