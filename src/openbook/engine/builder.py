@@ -10,6 +10,7 @@ from torch import Tensor
 
 from openbook.engine.matrices import MatrixSource, Packer
 from openbook.kernels import operations as ops
+from openbook.kernels.arena import Arena
 from openbook.kernels.packed import PackedMatrix
 from openbook.model.layers import RMSNorm
 
@@ -46,6 +47,7 @@ class ProgramBuilder:
     _operations: list[ops.Operation] = field(default_factory=list)
     _kept: list[Tensor] = field(default_factory=list)
     _buffers: dict[str, Tensor] = field(default_factory=dict)
+    _arena: Arena = field(default_factory=Arena)
     _weight_bytes: int = 0
 
     def build(self) -> Program:
@@ -135,8 +137,9 @@ class ProgramBuilder:
     def pack(self, packed: PackedMatrix) -> PackedMatrix:
         """Keeps a packed matrix, and counts what a pass over it reads."""
         self._weight_bytes += packed.num_bytes
-        self._kept += [one for one in (packed.data, packed.scale, packed.minimum) if one is not None]
-        return packed
+        moved = packed.map(self._arena.copy)
+        self._kept += [one for one in (moved.data, moved.scale, moved.minimum) if one is not None]
+        return moved
 
 
 def _stack_biases(sizes: Sequence[int], biases: Sequence[Tensor | None]) -> Tensor | None:

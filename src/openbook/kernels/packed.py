@@ -5,7 +5,8 @@ Shape letters: N output, K input, P panel of 32 outputs, G group of 32 inputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,15 @@ class PackedMatrix:
     def num_bytes(self) -> int:
         """What one pass over the matrix reads."""
         return sum(tensor.nbytes for tensor in (self.data, self.scale, self.minimum) if tensor is not None)
+
+    def map(self, move: Callable[[Tensor], Tensor]) -> PackedMatrix:
+        """The same matrix with its tensors moved."""
+        return replace(
+            self,
+            data=move(self.data),
+            scale=None if self.scale is None else move(self.scale),
+            minimum=None if self.minimum is None else move(self.minimum),
+        )
 
 
 def pack_fp32(weight_NK: Tensor) -> PackedMatrix:

@@ -53,6 +53,7 @@ struct Sink {
 // How the weights of one panel become floats, vector by vector. `half` is 0 or 1.
 struct Fp32Panel {
     const float* data;
+    const char* address(int64_t k) const { return reinterpret_cast<const char*>(data + k * PANEL); }
     v16f at(int64_t k, int half) const { return load(data + k * PANEL + half * LANES); }
     v16f finish(v16f sum, int) const { return sum; }
 };
@@ -60,6 +61,7 @@ struct Fp32Panel {
 struct Int8Panel {
     const int8_t* data;
     const float* scale;
+    const char* address(int64_t k) const { return reinterpret_cast<const char*>(data + k * PANEL); }
     v16f at(int64_t k, int half) const { return load_int8(data + k * PANEL + half * LANES); }
     v16f finish(v16f sum, int half) const { return sum * load(scale + half * LANES); }
 };
@@ -101,8 +103,10 @@ static void panel_all(const P& panel, int64_t num_inputs, const Rows& x, int64_t
 template <class P>
 static void four_panels(const P* panels, int64_t num_inputs, const float* x, int64_t column, const Sink& sink) {
     v16f acc[4][2] = {};
+    const int64_t ahead = panels[3].address(0) - panels[2].address(0);
     for (int64_t k = 0; k < num_inputs; k++) {
         v16f a = splat(x[k]);
+        for (int p = 0; p < 4; p++) __builtin_prefetch(panels[p].address(k) + 4 * ahead, 0, 2);
         for (int p = 0; p < 4; p++) acc[p][0] += a * panels[p].at(k, 0), acc[p][1] += a * panels[p].at(k, 1);
     }
     for (int p = 0; p < 4; p++)
@@ -126,38 +130,11 @@ static void float_product(const Matrix& w, const Rows& x, int64_t num_rows, cons
 #include "linear_bf16.h"
 #include "linear_int4.h"
 
-// Integers become floats once a panel, not once a row, from this many rows on; the bits are the same.
-constexpr int64_t UNPACK_FROM = 5;
-
-static void unpack_int8(const Int8Panel& panel, int64_t num_inputs, float* to) {
-    for (int64_t k = 0; k < num_inputs; k++)
-        for (int half = 0; half < 2; half++) store(to + k * PANEL + half * LANES, panel.at(k, half));
-}
-
-struct UnpackedInt8Panel : Fp32Panel {
-    const float* scale;
-    v16f finish(v16f sum, int half) const { return sum * load(scale + half * LANES); }
-};
-
-static void int8_product(const Matrix& w, const Rows& x, int64_t num_rows, const Sink& sink,
-                         Worker::Range panels, float* scratch) {
-    auto packed = [&](int64_t p) {
-        return Int8Panel{static_cast<const int8_t*>(w.data) + p * w.num_inputs * PANEL,
-                         static_cast<const float*>(w.scale) + p * PANEL};
-    };
-    auto unpacked = [&](int64_t p) {
-        Int8Panel panel = packed(p);
-        unpack_int8(panel, w.num_inputs, scratch);
-        return UnpackedInt8Panel{{scratch}, panel.scale};
-    };
-    if (num_rows < UNPACK_FROM) float_product(w, x, num_rows, sink, panels, packed);
-    else float_product(w, x, num_rows, sink, panels, unpacked);
-}
-
 // Bytes of a worker's scratch that a product needs.
 static inline int64_t product_scratch_bytes(const Matrix& w, int64_t num_rows) {
     int64_t rows = (num_rows + 31) / 32 * 32, inputs = w.padded_inputs();
-    return w.format == BF16 ? rows * inputs * 2 + 4096 + 64 : inputs * PANEL * 4 + 64;
+    if (w.format == BF16) return rows * inputs * 2 + 4096 + 64;
+    return w.format == INT4 ? rows * inputs / GROUP * 4 + 64 : 64;
 }
 
 // The part of y = x W^T that falls to `panels`.
@@ -172,7 +149,12 @@ static void product(const Matrix& w, const Rows& x, int64_t num_rows, const Sink
             });
             break;
         case BF16: bf16_product(w, x, num_rows, sink, panels, scratch, exact); break;
-        case INT8: int8_product(w, x, num_rows, sink, panels, floats); break;
+        case INT8:
+            float_product(w, x, num_rows, sink, panels, [&](int64_t p) {
+                return Int8Panel{static_cast<const int8_t*>(w.data) + p * w.num_inputs * PANEL,
+                                 static_cast<const float*>(w.scale) + p * PANEL};
+            });
+            break;
         case INT4: int4_product(w, x, num_rows, sink, panels, floats); break;
     }
 }

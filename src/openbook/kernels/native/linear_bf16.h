@@ -43,6 +43,10 @@ static void bf16_rows(const uint16_t* const* panels, int64_t inputs, const uint1
     for (int64_t pair = 0; pair < inputs / 2; pair++) {
         v16u weights[NP][2];
         for (int n = 0; n < NP; n++) memcpy(weights[n], panels[n] + pair * PANEL * 2, sizeof weights[n]);
+        for (int n = 0; NP > 1 && n < NP; n++) {
+            const uint16_t* next = panels[n] + NP * inputs * PANEL + pair * PANEL * 2;
+            __builtin_prefetch(next, 0, 2), __builtin_prefetch(next + PANEL, 0, 2);
+        }
         for (int m = 0; m < M; m++) {
             uint32_t a;
             memcpy(&a, x + (row + m) * inputs + 2 * pair, sizeof a);

@@ -81,14 +81,6 @@ static inline v16i load_bytes(const uint8_t* from) {
 #endif
 }
 
-static inline v16f to_float(v16i whole) {
-#if defined(__AVX512F__)
-    return bits<v16f>(_mm512_cvtepi32_ps(bits<__m512i>(whole)));
-#else
-    return __builtin_convertvector(whole, v16f);
-#endif
-}
-
 // Sixteen fp16 numbers, which standard C++ cannot convert as a vector everywhere.
 static inline v16f load_half(const uint16_t* from) {
 #if defined(__AVX512F__)
