@@ -36,11 +36,12 @@ def sample(logprobs_RV: Tensor, uniform_R: Tensor) -> tuple[Tensor, Tensor]:
 def shaped_logprobs(logits_V: Tensor, params: SamplingParams) -> Tensor:
     """The log-probabilities [V] that `params` samples from; greedy puts all mass on the likeliest token."""
     logits_V = logits_V.float()
+    behind_V = logits_V - logits_V.max()  # NaN throughout where there is one, or an infinity
     if params.temperature == 0:
         certain_V = torch.full_like(logits_V, -torch.inf)
         certain_V[logits_V.argmax()] = 0.0
-        return torch.where(logits_V.isnan().any(), torch.nan, certain_V)
-    scaled_V = (logits_V - logits_V.max()) / max(params.temperature, LEAST_TEMPERATURE)
+        return torch.where(behind_V.isnan().any(), torch.nan, certain_V)
+    scaled_V = behind_V / max(params.temperature, LEAST_TEMPERATURE)
     return torch.log_softmax(restricted(scaled_V, params), dim=-1)
 
 

@@ -1,6 +1,7 @@
 """Arena: large pieces of memory for weights that are read from end to end at every step.
 
-On huge pages where the system grants them: with pages of 4 KiB a processor looks up thousands of addresses a token.
+On huge pages where the system grants them: with pages of 4 KiB a processor looks up thousands of addresses a
+token.
 """
 
 from __future__ import annotations

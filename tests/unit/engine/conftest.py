@@ -17,6 +17,7 @@ from openbook.engine.engine import Engine
 from openbook.engine.executor import DraftRows, Ints, StepBatch
 from openbook.engine.thinking import ReasoningTags
 from openbook.engine.types import Completion
+from openbook.kernels.native import Missing, load_native
 from openbook.model.transformer import Transformer
 
 Follow = Callable[[int, int], Tensor]
@@ -49,6 +50,15 @@ class ScriptedExecutor:
 
     def refresh(self) -> None:
         self.num_refreshs += 1
+
+
+@pytest.fixture(params=["native", "torch"])
+def decode(request: pytest.FixtureRequest) -> str:
+    """Who computes; native is left out where there is no compiler for it."""
+    found = load_native()
+    if request.param == "native" and isinstance(found, Missing):
+        pytest.skip(found.reason)
+    return str(request.param)
 
 
 @pytest.fixture
