@@ -229,7 +229,7 @@ class Engine:
                 tuple(completions[start : start + num_generations])
                 for start in range(0, len(completions), num_generations)
             ),
-            usage=sum((usage_of(request) for request in requests), Usage()),
+            usage=sum((one.usage for one in completions), Usage()),
         )
 
     def _picks(self, chunks: Sequence[Chunk]) -> Iterator[Pick]:
@@ -297,9 +297,11 @@ class Engine:
         experts = None
         if self.config.return_experts and self.model.config.moe is not None:
             main = [self.model.config.is_moe_layer(n) for n in range(self.model.config.num_hidden_layers)]
-            chosen = self.executor.pool.chosen_experts(sequence.blocks, sequence.num_computed)
+            # An accepted guess that ended the completion stands in the cache, and nothing is read behind it.
+            num_read = min(sequence.num_computed, sequence.prompt_length + len(request.token_ids) - 1)
+            chosen = self.executor.pool.chosen_experts(sequence.blocks, num_read)
             experts = chosen[:, : sum(main)]
         self._siblings.pop(request.id, None)
         self.scheduler.abort(sequence)
         del self._requests[request.id]
-        return request.completion(experts)
+        return request.completion(experts, usage_of(request))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from openbook.engine.sequence import Sequence as CachedSequence
 from openbook.engine.thinking import ThinkingState
 from openbook.engine.types import Completion, FinishReason, SamplingParams
+from openbook.runs.usage import Usage
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -112,22 +113,22 @@ class Request:
             thinking.take(token)
         return closing
 
-    def completion(self, experts: NDArray[np.int16] | None) -> Completion:
+    def completion(self, experts: NDArray[np.int16] | None, usage: Usage) -> Completion:
         """What has come of it; it has ended."""
         assert self.finish_reason is not None
-        versions = self.versions or [(0, -1)]
         return Completion(
             prompt_ids=tuple(self.prompt_ids),
             token_ids=tuple(self.token_ids),
             logprobs=tuple(self.logprobs),
             finish_reason=self.finish_reason,
-            policy_version=versions[-1][1],
-            later_versions=tuple(versions[1:]),
+            policy_version=self.versions[-1][1] if self.versions else -1,
+            versions=tuple(self.versions),
             num_thinking_tokens=0 if self.thinking is None else self.thinking.num_tokens,
             forced=tuple(self.forced),
             stop_text=self.stop_text,
             top_logprobs=tuple(self.top_logprobs),
             experts=experts,
+            usage=usage,
         )
 
     def _finds_stop_text(self) -> bool:

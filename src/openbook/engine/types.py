@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isfinite
 from typing import Protocol
@@ -115,9 +115,9 @@ class Completion:
     logprobs: tuple[float, ...]
     finish_reason: FinishReason
     policy_version: int
-    """The weights that sampled the last token."""
-    later_versions: tuple[tuple[int, int], ...] = ()
-    """Where newer weights took over, as (first token, version); empty if one version made it all."""
+    """The weights that sampled the last token; -1 if none was."""
+    versions: tuple[tuple[int, int], ...] = ()
+    """Which weights sampled from which token on, as (first token, version)."""
     num_thinking_tokens: int = 0
     """How many of `token_ids` are thinking, the tags included; the others are the answer."""
     forced: tuple[int, ...] = ()
@@ -128,6 +128,8 @@ class Completion:
     """The likeliest tokens at each place, if asked for."""
     experts: NDArray[np.int16] | None = None
     """Chosen experts at all places but the last, [positions, MoE layers, K]; None if not asked for."""
+    usage: Usage = field(default_factory=Usage)
+    """What it consumed, each token under its kind."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
