@@ -11,6 +11,7 @@ from torch import Tensor
 
 from openbook.engine.distribution import NO_TOKEN
 from openbook.engine.executor import DraftRows, StepBatch
+from openbook.engine.graphs import DecodeGraphs
 from openbook.kernels.precision import autocast
 from openbook.model.cache import Cache, CachePool
 from openbook.model.transformer import Transformer
@@ -22,6 +23,8 @@ class TorchExecutor:
     def __init__(self, model: Transformer, pool: CachePool, *, max_rows: int, exact: bool) -> None:
         self.model, self.pool, self.max_rows, self.exact = model, pool, max_rows, exact
         self._device = model.model.norm.weight.device
+        # What a graph replays is a sum over padded rows, and a row that has to be exact is computed alone.
+        self._graphs = DecodeGraphs(model, pool) if self._device.type == "cuda" and not exact else None
 
     @property
     def name(self) -> str:
@@ -40,7 +43,10 @@ class TorchExecutor:
             for rows_BT in self._groups(batch.sequences_R):
                 tokens_BT = self._tensor(batch.tokens_R[rows_BT])
                 cache, lengths_B = self._cache(batch, rows_BT)
-                trunk_BTD = self.model.trunk_cached(tokens_BT, cache, lengths_B)
+                if self._graphs is not None and rows_BT.shape[1] == 1:
+                    trunk_BTD = self._graphs.run(tokens_BT, cache.tables_Bn, lengths_B)
+                else:
+                    trunk_BTD = self.model.trunk_cached(tokens_BT, cache, lengths_B)
                 self._trunk_RD[self._tensor(rows_BT)] = trunk_BTD.to(self._trunk_RD.dtype)
             return self._logits(norm(self._trunk_RD[self._tensor(batch.sampled_M)])).float()
 

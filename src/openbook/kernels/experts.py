@@ -49,7 +49,8 @@ def plan_dispatch(experts_NK: Tensor, num_experts: int) -> Dispatch:
         source_M=order_M // experts_NK.shape[1],
         order_M=order_M,
         place_NK=place_M.view_as(experts_NK),
-        counts_E=flat_M.bincount(minlength=num_experts),
+        # Not `bincount`, which asks a GPU for its largest value and so cannot be captured in a graph.
+        counts_E=flat_M.new_zeros(num_experts).scatter_add_(0, flat_M, torch.ones_like(flat_M)),
     )
 
 

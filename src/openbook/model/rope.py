@@ -129,3 +129,17 @@ def place_behind(rotary: Rotary, tokens_BT: Tensor, lengths_B: Tensor, capacity:
         num_keys=num_keys,
         mask=None if longest == 0 else reach_mask(positions_BT, num_keys),
     )
+
+
+def place_next(rotary: Rotary, lengths_B: Tensor, capacity: int) -> CachedPlaces:
+    """The place of one token behind each row, over the whole capacity: no size depends on the lengths.
+
+    So nothing has to be asked of the device, and the call can be captured in a graph.
+    """
+    positions_B1 = lengths_B[:, None]
+    return CachedPlaces(
+        rotation=rotary.at(positions_B1, capacity),
+        positions_BT=positions_B1,
+        num_keys=capacity,
+        mask=reach_mask(positions_B1, capacity),
+    )

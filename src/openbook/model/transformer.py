@@ -20,7 +20,7 @@ from openbook.model.config import ModelConfig
 from openbook.model.layers import Embedding, Linear, RMSNorm
 from openbook.model.moe import Gate, MixtureOfExperts, Routing
 from openbook.model.mtp import MTPModule
-from openbook.model.rope import Rotary, place, place_behind
+from openbook.model.rope import CachedPlaces, Rotary, place, place_behind, place_next
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,6 +202,13 @@ class Transformer(nn.Module):
         beyond its length and is overwritten later. AssertionError where a row would pass the capacity.
         """
         places = place_behind(self._rotary, tokens_BT, lengths_B, cache.capacity)
+        return self._through_blocks(tokens_BT, places, cache)
+
+    def trunk_next(self, tokens_B1: Tensor, cache: Cache, lengths_B: Tensor) -> Tensor:
+        """As `trunk_cached` for one token a row, in shapes that do not depend on the lengths -> [B, 1, D]."""
+        return self._through_blocks(tokens_B1, place_next(self._rotary, lengths_B, cache.capacity), cache)
+
+    def _through_blocks(self, tokens_BT: Tensor, places: CachedPlaces, cache: Cache) -> Tensor:
         x_BTD: Tensor = self.model.embed_tokens(tokens_BT)
         for block in self.model.blocks():
             x_BTD = block.forward_cached(x_BTD, places, cache)
