@@ -74,7 +74,7 @@ class DecodeGraphs:
         # All rows of a capture stand at the first place of block 0.
         written = [self.pool.experts_nsLK, *(tensor for layer in self.pool.layers for tensor in layer)]
         kept = [tensor[0].clone() for tensor in written]
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(NUM_WARM_UP):
