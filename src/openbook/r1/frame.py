@@ -98,13 +98,19 @@ class Work:
         self.device_microseconds = sum(usage.device_microseconds for usage in kept)
 
     def engine(self, model: Transformer, tokenizer: Tokenizer) -> Engine:
-        """What samples in this run: chosen when it began, kept when it is resumed.
+        """What samples in this run: chosen when it began, kept when it is resumed. UserError if it is gone.
 
         The native kernels sample deterministically, so that a completion depends on nothing beside it.
         """
-        begun_with = self.run.manifest.sampler
+        begun_with = self.run.manifest.sampler or "a sampler without a name"
         decode: Decode = "native" if begun_with.startswith("native") else "torch"
-        now = choose(self.frame.device, decode).name
+        try:
+            now = choose(self.frame.device, decode).name
+        except UserError as error:
+            raise UserError(
+                f"run {self.run.manifest.id} was begun with {begun_with}: {error.what}",
+                "mend that, or begin a new run",
+            ) from error
         if now != begun_with:
             self.frame.progress.note(
                 f"{self.frame.stage}: begun with {begun_with}, goes on with {now}: the bits may differ"

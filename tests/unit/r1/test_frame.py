@@ -12,9 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from openbook.engine.choose import choose
+from openbook.engine.engine import Engine
+from openbook.engine.types import SamplingParams
 from openbook.errors import Diverged, Interrupted, UserError
+from openbook.kernels.native import Missing, load_native
 from openbook.model.checkpoint import Checkpoint
+from openbook.r1.config import MachineConfig
 from openbook.r1.frame import (
     COMPUTE_FILE,
     LOADS_FILE,
@@ -27,12 +33,14 @@ from openbook.r1.frame import (
 )
 from openbook.runs.journal import RunStatus
 from openbook.runs.manifest import Ancestor
+from openbook.runs.progress import Silence
 from openbook.runs.run import Run
 from openbook.runs.usage import Usage
 from openbook.tokens.tokenizer import Tokenizer
 from openbook.train.report import StepReport
 
 MakeFrame = Callable[..., Frame]
+CPU = torch.device("cpu")
 BASE = Ancestor(role="base", name="pretrain", digest="sha256:01", run_id="run-1")
 
 
@@ -195,3 +203,86 @@ def test_the_device_has_the_name_that_its_price_is_found_by(make_frame: MakeFram
     with pytest.raises(UserError):
         stage_checkpoint(frame, failing(UserError("no")))
     assert Run.open(frame.folder).attempts[0].device == "cpu"
+
+
+class Notes(Silence):
+    """Remembers what is worth a line."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def sampling(
+    tokenizer: Tokenizer, make_tiny: Callable[..., Any], engines: list[Engine]
+) -> Callable[[Work], Any]:
+    """The body of a stage that makes an engine and is stopped."""
+
+    def body(work: Work) -> Checkpoint:
+        engines.append(work.engine(make_tiny(), tokenizer))
+        raise Interrupted("stopped", "go on")
+
+    return body
+
+
+@pytest.mark.parametrize("decode", ["auto", "torch"])
+def test_what_samples_is_chosen_once_and_kept_when_the_stage_is_gone_on_with(
+    decode: str, make_frame: MakeFrame, tokenizer: Tokenizer, make_tiny: Callable[..., Any]
+) -> None:
+    notes, engines = Notes(), list[Engine]()
+    for wanted in (decode, "torch", "auto"):  # the machine may ask for another one later
+        machine = MachineConfig(device="cpu", num_threads=1, decode=wanted)  # type: ignore[arg-type]
+        frame = make_frame(machine=machine, progress=notes)
+        with pytest.raises(Interrupted):
+            stage_checkpoint(frame, sampling(tokenizer, make_tiny, engines))
+    choice = choose(CPU, decode)  # type: ignore[arg-type]
+    assert Run.open(frame.folder).manifest.sampler == choice.name
+    assert [engine.executor.name.split()[:2] for engine in engines] == [choice.name.split()] * 3
+    assert not notes.texts
+    assert all(engine.config.deterministic == (choice.decode == "native") for engine in engines)
+
+
+def test_another_build_of_what_samples_is_told(
+    make_frame: MakeFrame, tokenizer: Tokenizer, make_tiny: Callable[..., Any]
+) -> None:
+    for begun_with in ("torch 2.0", "native kernels-of-yore", ""):
+        if begun_with.startswith("native") and isinstance(load_native(), Missing):
+            continue
+        notes = Notes()
+        frame = make_frame(progress=notes)
+        folder = frame.folder / (begun_with or "none")
+        run = Run.create(folder, verb="rl", stage="zero", recipe={}, seed=0, sampler=begun_with)
+        engine = Work(frame=frame, run=run).engine(make_tiny(), tokenizer)
+        (text,) = notes.texts
+        name = begun_with or "a sampler without a name"
+        assert text.startswith(f"zero: begun with {name}, goes on with {engine.executor.name.split()[0]}")
+        assert text.endswith("the bits may differ")
+
+
+def test_a_stage_whose_native_kernels_are_gone_is_not_gone_on_with_otherwise(
+    make_frame: MakeFrame,
+    tokenizer: Tokenizer,
+    make_tiny: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("openbook.engine.choose.load_native", lambda: Missing(reason="no compiler"))
+    frame = make_frame()
+    run = Run.create(frame.folder, verb="rl", stage="zero", recipe={}, seed=0, sampler="native kernels-1")
+    with pytest.raises(
+        UserError, match="begun with native kernels-1: there are no native kernels: no compiler"
+    ):
+        Work(frame=frame, run=run).engine(make_tiny(), tokenizer)
+
+
+def test_the_engine_of_a_stage_knows_the_tokenizer(
+    work: Work, tokenizer: Tokenizer, make_tiny: Callable[..., Any]
+) -> None:
+    engine = work.engine(make_tiny(), tokenizer)
+    params = SamplingParams(max_tokens=12, thinking_budget=3, stop=("never",), temperature=0.0)
+    prompt = [tokenizer.bos_id, tokenizer.token_id("<think>")]
+    one = engine.generate([prompt], params, num_generations=1, seed=0).completions[0][0]
+    closing = (tokenizer.token_id("</think>"), tokenizer.token_id("<answer>"))
+    assert one.num_thinking_tokens <= 3 and closing[0] in one.token_ids
+    assert one.token_ids[-1] != closing[1], "there is an answer"
