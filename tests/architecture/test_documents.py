@@ -81,6 +81,30 @@ def test_every_recipe_loads_against_the_class_of_its_verb(name: str) -> None:
     assert path.read_text(encoding="utf-8").lstrip().startswith(("#", "verb")), "the verb comes first"
 
 
+def files_in_tree(text: str) -> set[str]:
+    """The paths below src/openbook that the README names in its tree; two blanks are one folder."""
+    tree = text.split("```text\nsrc/openbook/\n")[1].split("```")[0]
+    found, folders = set(), list[str]()
+    for line in filter(str.strip, tree.splitlines()):
+        name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2 - 1
+        folders = folders[:depth]
+        if name.endswith("/"):
+            folders.append(name)
+        else:
+            found.add("".join([*folders, name]))
+    return found
+
+
+def test_the_tree_in_the_readme_names_every_file() -> None:
+    package = ROOT / "src" / "openbook"
+    there = {
+        str(path.relative_to(package))
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.name != "__init__.py"
+    }
+    assert files_in_tree((ROOT / "README.md").read_text(encoding="utf-8")) == there
+
+
 def test_the_generated_pages_are_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "generate", "--check"],
