@@ -130,7 +130,7 @@ def test_verify_never_raises_and_returns_at_once(family: Family, seed: int, text
 
 
 @calm
-@given(st.text(alphabet="0123456789*+-/() ", min_size=500, max_size=3000))
+@given(st.text(alphabet="0123456789*+-/() ", min_size=501, max_size=3000))
 def test_long_expressions_are_refused_at_once(text: str) -> None:
     start = time.process_time()
     for answer in (text, "(" + text, text * 50):

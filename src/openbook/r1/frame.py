@@ -194,6 +194,8 @@ def stage_checkpoint(frame: Frame, body: Callable[[Work], Checkpoint]) -> Checkp
     except Exception as error:
         run.fail(f"{type(error).__name__}: {error}")
         raise
+    finally:
+        torch.set_flush_denormal(False)  # whoever called may want its numbers whole
     run.finish()
     frame.progress.finish(frame.stage, _summary(run))
     return checkpoint

@@ -276,6 +276,23 @@ def test_a_stage_whose_native_kernels_are_gone_is_not_gone_on_with_otherwise(
         Work(frame=frame, run=run).engine(make_tiny(), tokenizer)
 
 
+def test_a_stage_leaves_the_processor_as_it_was(
+    make_frame: MakeFrame, tokenizer: Tokenizer, make_tiny: Callable[..., Any]
+) -> None:
+    def keeps_denormals() -> bool:
+        return float(torch.tensor([2e-38]) * 0.25) > 0
+
+    inside = []
+
+    def body(work: Work) -> Checkpoint:
+        inside.append(keeps_denormals())
+        raise Interrupted("stopped", "go on")
+
+    with pytest.raises(Interrupted):
+        stage_checkpoint(make_frame(), body)
+    assert keeps_denormals() and inside == [not torch.set_flush_denormal(False)]
+
+
 def test_the_engine_of_a_stage_knows_the_tokenizer(
     work: Work, tokenizer: Tokenizer, make_tiny: Callable[..., Any]
 ) -> None:
