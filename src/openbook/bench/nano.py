@@ -28,6 +28,7 @@ from openbook.tokens.tokenizer import Tokenizer
 NUM_PROBLEMS, NUM_SAMPLES = 16, 16
 RANDOM_PROMPT = 40
 SPECULATION_TOKENS = 64
+NUM_DRAFTS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +134,7 @@ def prepare_speculation(setting: Setting, num_threads: int, stack: ExitStack) ->
     nano = read_nano(setting)
     longest = max(map(len, nano.prompts(0)))
     room = Room(num_rows=1, num_positions=2 * longest + SPECULATION_TOKENS)
-    drafting = Ours(nano.model, replace(room, num_drafts=1))
+    drafting = Ours(nano.model, replace(room, num_drafts=NUM_DRAFTS))
 
     def runner(ours: Ours) -> Runner:
         return lambda number: ours.generate(

@@ -34,7 +34,7 @@ from openbook.model.transformer import Transformer
 from openbook.runs.usage import Usage
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would double the cost of what is made for each token
 class Update:
     """What a step did for one request: its new tokens, and the completion if it has ended."""
 
@@ -243,7 +243,7 @@ class Engine:
             siblings = self._siblings.pop(request.id, None)
             drafts = tuple(chunk.sequence.draft_ids[: chunk.num_drafts])
             for number in range(chunk.num_drafts + 1):
-                yield Pick(request=request, row=row + number, drafts=drafts[:number])
+                yield Pick(request, row + number, drafts[:number])
             if siblings is not None:
                 yield from self._forked(chunk, siblings, row)
             row += chunk.num_drafts + 1
@@ -254,11 +254,13 @@ class Engine:
         copies = [copy for fork in forks for copy in fork.copies]
         self.executor.pool.copy_blocks([source for source, _ in copies], [target for _, target in copies])
         for fork in forks:
-            yield Pick(request=self._requests[fork.sequence.id], row=row)
+            yield Pick(self._requests[fork.sequence.id], row)
 
     def _take(self, request: Request, chunk: Chunk | None, picked: Picked, numbers: range) -> Update:
         """Take the tokens that hold: each guess that was sampled, and the first token that is no guess."""
         sequence, drafts = request.sequence, request.sequence.draft_ids
+        if request.is_plain and len(numbers) == 1 and picked.tokens[numbers[0]] >= 0:
+            return self._take_plain(request, chunk, picked.tokens[numbers[0]], picked.logprobs[numbers[0]])
         # Thinking that the prompt began may have no budget at all: then its first token is not taken either.
         new = list(request.close_thinking()) if request.must_close else []
         num_accepted = 0
@@ -288,9 +290,20 @@ class Engine:
         if chunk is not None and sequence.num_computed == chunk.start:  # a leader has moved on already
             self.scheduler.advance(chunk, num_accepted)
         if request.finish_reason is not None:
-            return Update(request_id=request.id, token_ids=tuple(new), completion=self._finish(request))
+            return Update(request.id, tuple(new), self._finish(request))
         self.scheduler.append(sequence, new)
-        return Update(request_id=request.id, token_ids=tuple(new), completion=None)
+        return Update(request.id, tuple(new), None)
+
+    def _take_plain(self, request: Request, chunk: Chunk | None, token: int, logprob: float) -> Update:
+        """As `_take` where there is one token and nothing special about it: nearly always."""
+        sequence = request.sequence
+        request.take(token, logprob, self.version)
+        if chunk is not None and sequence.num_computed == chunk.start:
+            self.scheduler.advance(chunk)
+        if request.finish_reason is not None:
+            return Update(request.id, (token,), self._finish(request))
+        self.scheduler.append(sequence, (token,))
+        return Update(request.id, (token,), None)
 
     def _finish(self, request: Request) -> Completion:
         sequence = request.sequence

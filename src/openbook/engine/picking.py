@@ -20,7 +20,7 @@ from openbook.engine.request import Request
 from openbook.kernels.native import Native
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would double the cost of what is made for each token
 class Pick:
     """A place to sample at: a row of the logits, whose it is, and which guesses stand before it."""
 
@@ -45,12 +45,15 @@ def pick_tokens(logits_MV: Tensor, picks: Sequence[Pick], native: Native | None)
     places = np.array([len(pick.request.token_ids) + len(pick.drafts) for pick in picks], dtype=np.uint64)
     uniform = uniforms(seeds, places)
     banned = {
-        number: ids for number, pick in enumerate(picks) if (ids := pick.request.banned_ids(pick.drafts))
+        number: ids
+        for number, pick in enumerate(picks)
+        if not pick.request.is_plain and (ids := pick.request.banned_ids(pick.drafts))
     }
     special = [
         number
         for number, pick in enumerate(picks)
-        if native is None or not pick.request.params.is_plain or number in banned
+        if native is None
+        or not (pick.request.is_plain or (pick.request.params.is_plain and number not in banned))
     ]
     rows = np.array([pick.row for pick in picks])
     tokens, logprobs = np.empty(len(picks), np.int32), np.empty(len(picks), np.float32)

@@ -27,7 +27,7 @@ class SchedulerLimits:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)  # not frozen, which would double the cost of what is made for each token
 class Chunk:
     """Compute the tokens at `[start, start + count)` of `sequence`, the last `num_drafts` of them drafts.
 

@@ -39,7 +39,13 @@ class Request:
     num_rejected: int = 0
     stop_text: str = ""
     finish_reason: FinishReason | None = None
+    is_plain: bool = field(init=False)
+    """Whether temperature and stop tokens are all there is to it: told once, and not at each token."""
     _answer_start: int | None = None
+
+    def __post_init__(self) -> None:
+        params = self.params
+        self.is_plain = params.is_plain and params.thinking_budget is None and not params.stop
 
     @property
     def prompt_ids(self) -> list[int]:
@@ -89,6 +95,8 @@ class Request:
         self.token_ids.append(token)
         self.logprobs.append(logprob)
         is_answer = self.thinking is None or not self.thinking.take(token)
+        if self.is_plain and token not in self.stop_ids and len(self.token_ids) < self.params.max_tokens:
+            return
         if not is_answer:
             self._answer_start = None
         elif self._answer_start is None:

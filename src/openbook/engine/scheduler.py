@@ -112,6 +112,8 @@ class Scheduler:
         """Give each running sequence blocks for all its tokens, oldest first; return those preempted."""
         preempted: list[Sequence] = []
         for sequence in self._running:
+            if len(sequence.token_ids) <= len(sequence.blocks) * self.pool.block_size:
+                continue
             while sequence.status is SequenceStatus.RUNNING and not self._running.cover(sequence):
                 preempted.append(self._preempt(self._running.youngest))
         return preempted
@@ -125,20 +127,23 @@ class Scheduler:
 
     def _decode(self, room: int) -> list[Chunk]:
         """One token for each sequence that lacks only its last; room and blocks left over go to drafts."""
-        decoding = [sequence for sequence in self._running if sequence.num_remaining == 1][:room]
+        decoding = [one for one in self._running if len(one.token_ids) - one.num_computed == 1][:room]
         room -= len(decoding)
         chunks = []
         for sequence in decoding:
-            num_drafts = self._running.cover_drafts(sequence, min(len(sequence.draft_ids), room))
-            room -= num_drafts
+            num_drafts = 0
+            if sequence.draft_ids:
+                num_drafts = self._running.cover_drafts(sequence, min(len(sequence.draft_ids), room))
+                room -= num_drafts
             chunks.append(self._chunk(sequence, 1 + num_drafts, num_drafts))
         return chunks
 
     def _prefill(self, room: int) -> list[Chunk]:
         chunks = []
         for sequence in self._running:
-            assert sequence.num_remaining > 0, "append or finish comes before schedule"
-            if sequence.num_remaining == 1:
+            num_remaining = len(sequence.token_ids) - sequence.num_computed
+            assert num_remaining > 0, "append or finish comes before schedule"
+            if num_remaining == 1:
                 continue
             count = self._cut(sequence.num_computed, len(sequence.token_ids), room)
             if count > 0:
@@ -176,8 +181,9 @@ class Scheduler:
 
     def _chunk(self, sequence: Sequence, count: int, num_drafts: int = 0) -> Chunk:
         start, stop = sequence.num_computed, sequence.num_computed + count
-        written = sequence.blocks[start // self.pool.block_size : self.pool.blocks_for(stop)]
-        assert all(map(self.pool.is_writable, written)), "a shared block would be written"
+        size = self.pool.block_size
+        for block in sequence.blocks[start // size : (stop - 1) // size + 1]:
+            assert self.pool.is_writable(block), "a shared block would be written"
         return Chunk(
             sequence=sequence,
             start=start,
@@ -196,7 +202,10 @@ class Scheduler:
             return
         assert sequence.status is SequenceStatus.RUNNING and sequence.num_computed == chunk.start
         assert 0 <= num_accepted_drafts <= chunk.num_drafts
-        sequence.advance_to(chunk.start + chunk.count - chunk.num_drafts + num_accepted_drafts)
+        if chunk.count == 1 and sequence.num_ever_computed == chunk.start >= sequence.prompt_length:
+            sequence.num_computed = sequence.num_ever_computed = chunk.start + 1  # decoding
+        else:
+            sequence.advance_to(chunk.start + chunk.count - chunk.num_drafts + num_accepted_drafts)
         size = self.pool.block_size
         for index in range(chunk.start // size, sequence.num_computed // size):
             self.pool.register(
@@ -209,6 +218,9 @@ class Scheduler:
     def append(self, sequence: Sequence, token_ids: AnySequence[int]) -> None:
         """Add tokens to a running `sequence`, accepted drafts first, and drop its drafts."""
         assert sequence.status is SequenceStatus.RUNNING
+        if not sequence.draft_ids:
+            sequence.token_ids += token_ids
+            return
         num_accepted = max(0, sequence.num_computed - len(sequence.token_ids))
         for token, draft in zip(token_ids, sequence.draft_ids[:num_accepted], strict=False):
             assert token == draft, "the cache holds another token"

@@ -27,10 +27,10 @@ def step_batch(chunks: Sequence[Chunk]) -> StepBatch:
             tokens.append(chunk.sequence.token_ids[chunk.start])
         else:
             tokens += chunk.token_ids
-    width = max(len(chunk.sequence.blocks) for chunk in chunks)
-    tables = np.zeros((len(chunks), width), np.int32)
-    for row, chunk in enumerate(chunks):
-        tables[row, : len(chunk.sequence.blocks)] = chunk.sequence.blocks
+    held = [chunk.sequence.blocks for chunk in chunks]
+    width = max(map(len, held))
+    filling = [0] * width
+    tables = np.array([blocks + filling[len(blocks) :] for blocks in held], np.int32)
     sampled = [
         row
         for chunk, end in zip(chunks, ends.tolist(), strict=True)

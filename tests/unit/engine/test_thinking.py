@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from openbook.engine.config import EngineConfig
 from openbook.engine.engine import Engine
 from openbook.engine.thinking import ReasoningTags, ThinkingState
 from openbook.engine.types import Completion, FinishReason, SamplingParams
+from openbook.model.transformer import Transformer
 
 Scripted = Callable[..., Engine]
 Saying = Callable[..., Any]
@@ -229,3 +231,25 @@ def check_budget(done: Completion, budget: int, max_tokens: int) -> None:
     assert set(answer) - leading and answer[0] not in (STOP, END_ANSWER), "an empty answer"
     if done.forced:
         assert not kinds[done.forced[-1]] and len(done.token_ids) > done.forced[-1] + 1
+
+
+@pytest.mark.parametrize("budget", [0, 2, 5, 30])
+def test_guessing_ahead_changes_nothing_about_a_budget(
+    budget: int, make_tiny: Callable[..., Transformer]
+) -> None:
+    """Tags and stops are as likely as anything, and stand among the guesses."""
+    model = make_tiny(seed=4, vocab_size=VOCAB, init_std=0.3)
+    params = SamplingParams(max_tokens=24, thinking_budget=budget, temperature=1.3)
+    found = []
+    for num_drafts in (0, 3):
+        config = EngineConfig(num_drafts=num_drafts, deterministic=True, num_blocks=64, return_experts=True)
+        engine = Engine(model, config, stop_token_ids=(STOP,), tags=TAGS)
+        groups = engine.generate([[2], [2, OPEN]], params, num_generations=40, seed=0).completions
+        found.append([one for group in groups for one in group])
+        assert (sum(one.usage.rejected_tokens for one in found[-1]) > 0) == (num_drafts > 0)
+    for plain, guessed in zip(*found, strict=True):
+        check_budget(plain, budget, 24)
+        assert guessed.token_ids == plain.token_ids and guessed.forced == plain.forced
+        assert guessed.logprobs == pytest.approx(plain.logprobs, abs=1e-5)
+        assert guessed.experts is not None and plain.experts is not None
+        assert guessed.experts.shape == plain.experts.shape

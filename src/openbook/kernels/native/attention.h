@@ -9,6 +9,7 @@
 #include "vec.h"
 
 constexpr int MAX_HEADS = 8;  // heads that read a key together
+constexpr int AT_ONCE = 16;   // blocks whose values are averaged while they are close at hand
 
 struct Batch {
     int64_t num_rows;
@@ -44,35 +45,59 @@ static inline void score_blocks(const T* const* blocks, const float* q, int64_t 
         for (int b = 0; b < NB; b++) store(scores + g * stride + b * LANES, acc[g][b] * scale);
 }
 
-template <class T, int G, int NB>
-static inline void average_blocks(const T* const* blocks, const float* weights, int64_t stride, int64_t value_size,
-                                  float* acc) {
-    v16f p[G][NB];
+// Some blocks of values, the last of which holds `tail` positions of this sequence. What another one left behind
+// them is not read: it may be a NaN, and a weight of zero does not silence that.
+template <class T>
+struct Values {
+    const T* blocks[AT_ONCE];
+    int64_t count, tail;
+
+    v16f at(int64_t b, int64_t v) const {
+        v16f value = load(blocks[b] + v * LANES);
+        return b + 1 == count && tail < LANES ? first_lanes(value, tail, 0.0f) : value;
+    }
+};
+
+// VT numbers of the values, averaged on top of what `acc` [V, G, 16] holds from the blocks before.
+template <class T, int G, int VT>
+static inline void average_tile(const Values<T>& values, const float* weights, int64_t stride, int64_t v, bool first,
+                                float* acc) {
+    v16f total[G][VT];
     for (int g = 0; g < G; g++)
-        for (int b = 0; b < NB; b++) p[g][b] = load(weights + g * stride + b * LANES);
-    for (int64_t v = 0; v < value_size; v++) {
-        v16f value[NB];
-        for (int b = 0; b < NB; b++) value[b] = load(blocks[b] + v * LANES);
+        for (int i = 0; i < VT; i++) total[g][i] = first ? v16f{} : load(acc + ((v + i) * G + g) * LANES);
+    for (int64_t b = 0; b < values.count; b++) {
+        v16f value[VT];
+        for (int i = 0; i < VT; i++) value[i] = values.at(b, v + i);
         for (int g = 0; g < G; g++) {
-            float* at = acc + (v * G + g) * LANES;
-            v16f total = load(at);
-            for (int b = 0; b < NB; b++) total += p[g][b] * value[b];
-            store(at, total);
+            v16f weight = load(weights + g * stride + b * LANES);
+            for (int i = 0; i < VT; i++) total[g][i] += weight * value[i];
         }
     }
+    for (int g = 0; g < G; g++)
+        for (int i = 0; i < VT; i++) store(acc + ((v + i) * G + g) * LANES, total[g][i]);
+}
+
+template <class T, int G>
+static inline void average_blocks(const Values<T>& values, const float* weights, int64_t stride, int64_t value_size,
+                                  bool first, float* acc) {
+    constexpr int VT = G <= 6 ? 4 : 2;
+    int64_t v = 0;
+    for (; v + VT <= value_size; v += VT)
+        average_tile<T, G, VT>(values, weights, stride, v, first, acc);
+    for (; v < value_size; v++) average_tile<T, G, 1>(values, weights, stride, v, first, acc);
 }
 
 // Scores become weights, not yet divided by the returned sum.
 static inline float softmax(float* scores, int64_t num_keys, int64_t num_blocks) {
-    for (int64_t i = num_keys; i < num_blocks * LANES; i++) scores[i] = -INFINITY;
-    v16f most = load(scores);
+    float* tail = scores + (num_blocks - 1) * LANES;
+    const int64_t tail_keys = num_keys - (num_blocks - 1) * LANES;
+    store(tail, first_lanes(load(tail), tail_keys, -INFINITY));
+    v16f most = load(scores), total = {};
     for (int64_t b = 1; b < num_blocks; b++) most = larger(most, load(scores + b * LANES));
-    v16f shift = splat(largest(most)), total = {};
+    const v16f shift = splat(largest(most));
     for (int64_t b = 0; b < num_blocks; b++) {
         v16f e = exp(load(scores + b * LANES) - shift);
-        if (b + 1 == num_blocks)
-            for (int lane = 0; lane < LANES; lane++)
-                if (b * LANES + lane >= num_keys) e[lane] = 0.0f;
+        if (b + 1 == num_blocks) e = first_lanes(e, tail_keys, 0.0f);
         total += e;
         store(scores + b * LANES, e);
     }
@@ -105,15 +130,12 @@ static void attend_heads(const Attention& a, const Batch& batch, int64_t row, in
     }
     float totals[G];
     for (int g = 0; g < G; g++) totals[g] = softmax(scores + g * stride, num_keys, num_blocks);
-    memset(acc, 0, sizeof(float) * a.value_size * G * LANES);
-    for (b = 0; b + NB <= num_blocks; b += NB) {
-        const T* blocks[NB];
-        for (int n = 0; n < NB; n++) blocks[n] = value_block(b + n);
-        average_blocks<T, G, NB>(blocks, scores + b * LANES, stride, a.value_size, acc);
-    }
-    for (; b < num_blocks; b++) {
-        const T* blocks[1] = {value_block(b)};
-        average_blocks<T, G, 1>(blocks, scores + b * LANES, stride, a.value_size, acc);
+    for (b = 0; b < num_blocks; b += AT_ONCE) {
+        Values<T> some;
+        some.count = num_blocks - b < AT_ONCE ? num_blocks - b : AT_ONCE;
+        some.tail = num_keys - (b + some.count - 1) * LANES;
+        for (int64_t n = 0; n < some.count; n++) some.blocks[n] = value_block(b + n);
+        average_blocks<T, G>(some, scores + b * LANES, stride, a.value_size, b == 0, acc);
     }
     for (int g = 0; g < G; g++) {
         int64_t v = 0;

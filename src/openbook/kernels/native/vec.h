@@ -129,13 +129,21 @@ static inline v16f sums(const v16f* v) {
            __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
 }
 
+static inline v16f larger(v16f a, v16f b) { return a > b ? a : b; }
+
 static inline float largest(v16f v) {
-    float most = v[0];
-    for (int lane = 1; lane < LANES; lane++) most = v[lane] > most ? v[lane] : most;
-    return most;
+    v = larger(v, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+    v = larger(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+    v = larger(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+    v = larger(v, __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
+    return v[0];
 }
 
-static inline v16f larger(v16f a, v16f b) { return a > b ? a : b; }
+// `v` in the first `count` lanes, `other` in the rest.
+static inline v16f first_lanes(v16f v, int64_t count, float other) {
+    const v16i lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return lane < static_cast<int32_t>(count) ? v : splat(other);
+}
 
 // e^x: x = n ln 2 + r with |r| <= ln 2 / 2, then a Taylor polynomial whose remainder is below half a bit.
 static inline v16f exp(v16f x) {
