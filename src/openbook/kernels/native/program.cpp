@@ -127,14 +127,6 @@ static void run_rope(const Rope& op, const Batch& batch, const Worker& worker) {
     }
 }
 
-// Whether a row is the last of its sequence in the step, in a block that the step began.
-static bool ends_new_block(const Batch& batch, int64_t row) {
-    const int64_t first = row - batch.positions[row] % LANES;
-    const bool is_last = row + 1 == batch.num_rows || batch.sequences[row + 1] != batch.sequences[row];
-    return is_last && first >= 0 && batch.sequences[first] == batch.sequences[row];
-}
-
-// What an earlier owner left in a new block is wiped out: a NaN there would spread through its weight of zero.
 template <class T>
 static void run_store(const Store& op, const Batch& batch, const Worker& worker) {
     Worker::Range mine = worker.share(batch.num_rows);
@@ -143,8 +135,6 @@ static void run_store(const Store& op, const Batch& batch, const Worker& worker)
         T* to = static_cast<T*>(op.cache) + block * op.width * LANES + position % LANES;
         const float* in = op.in[row];
         for (int64_t i = 0; i < op.width; i++) narrow(in[i], to + i * LANES);
-        const int64_t num_behind = ends_new_block(batch, row) ? LANES - 1 - position % LANES : 0;
-        for (int64_t i = 0; num_behind && i < op.width; i++) memset(to + i * LANES + 1, 0, num_behind * sizeof(T));
     }
 }
 
