@@ -145,12 +145,15 @@ class Engine:
         picks = list(self._picks(plan.chunks))
         native = self.executor.native if isinstance(self.executor, NativeExecutor) else None
         picked = pick_tokens(logits_MV, picks, native) if picks else None
-        chunks = {chunk.sequence.id: chunk for chunk in plan.chunks}
-        updates, number = [], 0
+        updates: list[Update] = []
+        number = 0
         while picked is not None and number < len(picks):
-            request = picks[number].request
-            size = 1 + (chunks[request.id].num_drafts if request.id in chunks else 0)
-            updates.append(self._take(request, chunks.get(request.id), picked, range(number, number + size)))
+            pick, token = picks[number], picked.tokens[number]
+            size = 1 if pick.chunk is None else pick.chunk.num_drafts + 1
+            if size == 1 and token >= 0 and pick.request.is_plain:
+                updates.append(self._take_plain(pick, token, picked.logprobs[number]))
+            else:
+                updates.append(self._take(pick, picked, range(number, number + size)))
             number += size
         if self.config.num_drafts:
             self._guess(batch, plan.chunks)
@@ -243,7 +246,7 @@ class Engine:
             siblings = self._siblings.pop(request.id, None)
             drafts = tuple(chunk.sequence.draft_ids[: chunk.num_drafts])
             for number in range(chunk.num_drafts + 1):
-                yield Pick(request, row + number, drafts[:number])
+                yield Pick(request, chunk, row + number, drafts[:number])
             if siblings is not None:
                 yield from self._forked(chunk, siblings, row)
             row += chunk.num_drafts + 1
@@ -254,13 +257,12 @@ class Engine:
         copies = [copy for fork in forks for copy in fork.copies]
         self.executor.pool.copy_blocks([source for source, _ in copies], [target for _, target in copies])
         for fork in forks:
-            yield Pick(self._requests[fork.sequence.id], row)
+            yield Pick(self._requests[fork.sequence.id], None, row)
 
-    def _take(self, request: Request, chunk: Chunk | None, picked: Picked, numbers: range) -> Update:
+    def _take(self, pick: Pick, picked: Picked, numbers: range) -> Update:
         """Take the tokens that hold: each guess that was sampled, and the first token that is no guess."""
+        request, chunk = pick.request, pick.chunk
         sequence, drafts = request.sequence, request.sequence.draft_ids
-        if request.is_plain and len(numbers) == 1 and picked.tokens[numbers[0]] >= 0:
-            return self._take_plain(request, chunk, picked.tokens[numbers[0]], picked.logprobs[numbers[0]])
         # Thinking that the prompt began may have no budget at all: then its first token is not taken either.
         new = list(request.close_thinking()) if request.must_close else []
         num_accepted = 0
@@ -294,8 +296,9 @@ class Engine:
         self.scheduler.append(sequence, new)
         return Update(request.id, tuple(new), None)
 
-    def _take_plain(self, request: Request, chunk: Chunk | None, token: int, logprob: float) -> Update:
+    def _take_plain(self, pick: Pick, token: int, logprob: float) -> Update:
         """As `_take` where there is one token and nothing special about it: nearly always."""
+        request, chunk = pick.request, pick.chunk
         sequence = request.sequence
         request.take(token, logprob, self.version)
         if chunk is not None and sequence.num_computed == chunk.start:

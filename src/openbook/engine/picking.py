@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from openbook.engine.distribution import penalized, sample, shaped_logprobs, top_logprobs
+from openbook.engine.plan import Chunk
 from openbook.engine.randomness import uniforms
 from openbook.engine.request import Request
 from openbook.kernels.native import Native
@@ -22,9 +23,13 @@ from openbook.kernels.native import Native
 
 @dataclass(slots=True)  # not frozen, which would double the cost of what is made for each token
 class Pick:
-    """A place to sample at: a row of the logits, whose it is, and which guesses stand before it."""
+    """A place to sample at: a row of the logits, whose it is, and which guesses stand before it.
+
+    `chunk` is what was computed for it; None for a sibling, which starts from its leader's logits.
+    """
 
     request: Request
+    chunk: Chunk | None
     row: int
     drafts: tuple[int, ...] = ()
 

@@ -128,21 +128,21 @@ static void run_experts(const Experts& x, const Rows& in, const Rows& out, int64
                         bool exact) {
     const int64_t copies = num_rows * x.num_choices;
     if (worker.rank == 0) sort_copies(x, num_rows);
-    worker.barrier->wait();
+    worker.meet();
     Worker::Range mine = worker.share(copies);
     for (int64_t m = mine.begin; m < mine.end; m++)
         memcpy(x.sent + m * x.width, in[x.source[m] / x.num_choices], sizeof(float) * x.width);
-    worker.barrier->wait();
+    worker.meet();
     const Rows sent = {x.sent, x.width}, hidden = {x.hidden, 2 * x.inner}, back = {x.back, x.width};
     expert_products(x, x.gate_up, x.gate_up_bytes, x.gate_up_scale_bytes, sent, hidden, worker, exact);
-    worker.barrier->wait();
+    worker.meet();
     for (int64_t m = mine.begin; m < mine.end; m++) {
         float *gate = hidden[m], *up = gate + x.inner, share = x.shares[x.source[m]];
         for (int64_t i = 0; i < x.inner; i++) gate[i] = lone_silu(gate[i]) * up[i] * share;
     }
-    worker.barrier->wait();
+    worker.meet();
     expert_products(x, x.down, x.down_bytes, x.down_scale_bytes, hidden, back, worker, exact);
-    worker.barrier->wait();
+    worker.meet();
     Worker::Range rows = worker.share(num_rows);
     for (int64_t row = rows.begin; row < rows.end; row++)
         for (int64_t k = 0; k < x.num_choices; k++) {

@@ -9,8 +9,6 @@
 #include "team.h"
 #include "vec.h"
 
-#include <omp.h>
-#include <optional>
 #if defined(__AMX_BF16__)
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -98,8 +96,21 @@ static void run_norm(const Norm& op, const Batch& batch, const Worker& worker) {
         }
 }
 
+// Each worker reads all of a small matrix for its own rows: nothing it writes is then read by another core.
+static void run_linear_by_rows(const Linear& op, const Worker::Range& rows, const Worker& worker, bool exact) {
+    for (int64_t c = 0; c < op.count; c++) {
+        Sink sink = {{op.out[rows.begin] + c * op.out_step, op.out.stride}, op.bias, op.add != 0};
+        Rows in = {op.in[rows.begin] + c * op.in_step, op.in.stride};
+        Matrix w = expert_matrix(op.weight, c, op.data_bytes, op.scale_bytes);
+        product(w, in, rows.end - rows.begin, sink, {0, w.num_panels()}, worker.scratch, exact);
+    }
+}
+
 static void run_linear(const Linear& op, const Batch& batch, const Worker& worker, bool exact) {
+    constexpr int64_t small_matrix = 1 << 17, many_rows = 24;
     const int64_t panels = op.weight.num_panels();
+    if (batch.num_rows >= many_rows * worker.size && panels * PANEL * op.weight.num_inputs <= small_matrix)
+        return run_linear_by_rows(op, worker.share(batch.num_rows), worker, exact);
     Worker::Range mine = worker.share(op.count * panels);
     for (int64_t c = mine.begin / panels; c * panels < mine.end; c++) {
         int64_t from = mine.begin > c * panels ? mine.begin - c * panels : 0, to = mine.end - c * panels;
@@ -232,27 +243,21 @@ int64_t openbook_scratch_bytes(const char* ops, int64_t num_ops, int64_t num_row
 void openbook_run(const char* ops, int64_t num_ops, const Batch* batch, int64_t num_threads, char* scratch,
                   int64_t scratch_stride, int64_t exact) {
     if (batch->num_rows == 0) return;
-    auto work = [&](int rank, int size, Barrier& barrier) {
+    with_team(num_threads, scratch, scratch_stride, [&](const Worker& worker) {
         FlushTiny flush;
-        Worker worker = {rank, size, &barrier, scratch + rank * scratch_stride};
         for (int64_t i = 0; i < num_ops; i++) {
             run_op(ops + i * OP_BYTES, *batch, worker, exact != 0);
-            barrier.wait();
+            worker.meet();
         }
-    };
-    std::optional<Barrier> barrier;
-#pragma omp parallel num_threads(static_cast<int>(num_threads)) if (num_threads > 1)
-    {
-#pragma omp single  // the team may be smaller than asked for, and everyone has to meet
-        barrier.emplace(omp_get_num_threads());
-        work(omp_get_thread_num(), omp_get_num_threads(), *barrier);
-    }
+    });
 }
 
-void openbook_sample(const float* logits, int64_t size, int64_t num_rows, const float* temperatures,
+void openbook_sample(const float* logits, int64_t vocab, int64_t num_rows, const float* temperatures,
                      const double* uniforms, int32_t* tokens, float* logprobs, int64_t num_threads) {
-#pragma omp parallel for num_threads(static_cast<int>(num_threads)) if (num_threads > 1)
-    for (int64_t row = 0; row < num_rows; row++)
-        sample_row(logits + row * size, size, temperatures[row], uniforms[row], tokens + row, logprobs + row);
+    with_team(num_threads, nullptr, 0, [&](const Worker& worker) {
+        Worker::Range mine = worker.share(num_rows);
+        for (int64_t row = mine.begin; row < mine.end; row++)
+            sample_row(logits + row * vocab, vocab, temperatures[row], uniforms[row], tokens + row, logprobs + row);
+    });
 }
 }
