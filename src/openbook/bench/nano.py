@@ -27,7 +27,6 @@ from openbook.tokens.tokenizer import Tokenizer
 
 NUM_PROBLEMS, NUM_SAMPLES = 16, 16
 RANDOM_PROMPT = 40
-SPECULATION_TOKENS = 64
 NUM_DRAFTS = 3
 
 
@@ -130,25 +129,28 @@ def _rollout_line(nano: Nano, setting: Setting, num_threads: int) -> Line:
 
 
 def prepare_speculation(setting: Setting, num_threads: int, stack: ExitStack) -> Contest:
-    """One sequence, greedy, with drafts of the MTP module against the same without."""
+    """Problems one after the other, greedy, with drafts of the MTP module against the same without."""
     nano = read_nano(setting)
+    stops = () if nano.stop_token_id is None else (nano.stop_token_id,)
     longest = max(map(len, nano.prompts(0)))
-    room = Room(num_rows=1, num_positions=2 * longest + SPECULATION_TOKENS)
-    drafting = Ours(nano.model, replace(room, num_drafts=NUM_DRAFTS))
+    room = Room(num_rows=1, num_positions=2 * longest + nano.max_tokens)
+    drafting = Ours(nano.model, replace(room, num_drafts=NUM_DRAFTS), stop_token_ids=stops)
 
     def runner(ours: Ours) -> Runner:
         return lambda number: ours.generate(
-            Work(prompts=nano.prompts(number)[:1], max_new_tokens=SPECULATION_TOKENS)
+            Work(prompts=nano.prompts(number), max_new_tokens=nano.max_tokens)
         )[1]
 
     plain = Peer(
-        name="openbook without drafts", modules=(), open=lambda stack: runner(Ours(nano.model, room))
+        name="openbook without drafts",
+        modules=(),
+        open=lambda stack: runner(Ours(nano.model, room, stop_token_ids=stops)),
     )
     notes = ("random weights: drafts are hardly ever accepted",) if setting.checkpoint is None else ()
     line = Line(
         suffix="",
         unit=Unit.TOKENS_PER_SECOND,
-        read=lambda timing: timing.decode_rate,
+        read=lambda timing: timing.whole_rate,
         notes=notes,
     )
     return Contest(ours=runner(drafting), peers=(plain,), lines=(line,))
