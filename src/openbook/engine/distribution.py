@@ -68,13 +68,15 @@ def penalized(
     """Logits with what was said before made less likely."""
     logits_V = logits_V.clone()
     if params.repetition_penalty != 1:
-        seen = torch.tensor(sorted({*prompt_ids, *completion_ids}))
+        seen = torch.tensor(sorted({*prompt_ids, *completion_ids}), device=logits_V.device)
         logits = logits_V[seen]
         logits_V[seen] = torch.where(
             logits > 0, logits / params.repetition_penalty, logits * params.repetition_penalty
         )
     if completion_ids and (params.presence_penalty or params.frequency_penalty):
-        counts_V = torch.bincount(torch.tensor(completion_ids), minlength=len(logits_V))
+        counts_V = torch.bincount(
+            torch.tensor(completion_ids, device=logits_V.device), minlength=len(logits_V)
+        )
         logits_V -= params.presence_penalty * (counts_V > 0) + params.frequency_penalty * counts_V
     return logits_V
 
