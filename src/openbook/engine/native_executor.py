@@ -18,6 +18,7 @@ from openbook.engine.program import Surroundings, add_block, add_head, head_matr
 from openbook.kernels import operations as ops
 from openbook.kernels.native import Native
 from openbook.model.cache import CachePool
+from openbook.model.layers import Embedding
 from openbook.model.transformer import Transformer
 
 _ALIGNMENT = 64
@@ -89,9 +90,9 @@ class NativeExecutor:
         num_rows, num_sampled = len(batch.tokens_R), len(batch.sampled_M)
         assert num_rows <= self.max_rows, (num_rows, self.max_rows)
         tables_Sn = np.ascontiguousarray(batch.tables_Sn)
-        self._x[:num_rows] = self.model.model.embed_tokens(torch.from_numpy(batch.tokens_R))
+        self._embed(batch.tokens_R, self._x)
         self._run(self._body, _native_batch(batch.positions_R, batch.sequences_R, tables_Sn))
-        self._last[:num_sampled] = self._x[torch.from_numpy(batch.sampled_M)]
+        torch.index_select(self._x, 0, torch.from_numpy(batch.sampled_M), out=self._last[:num_sampled])
         self._run(self._head, ops.Batch(num_rows=num_sampled))
         return self._logits[:num_sampled]
 
@@ -116,6 +117,15 @@ class NativeExecutor:
             rows = rows.one_further(guesses[:, place].copy())
             program.state[:num_wanted] = program.last[:num_wanted]
         return guesses
+
+    def _embed(self, tokens_R: NDArray[np.int32], out: Tensor) -> None:
+        """The embeddings of `tokens_R` as the first rows of `out`; in place where the table is plain fp32."""
+        table, tokens = self.model.model.embed_tokens, torch.from_numpy(tokens_R)
+        weight = table.weight if isinstance(table, Embedding) else None
+        if weight is not None and weight.dtype == torch.float32:
+            torch.index_select(weight, 0, tokens, out=out[: len(tokens)])
+        else:
+            out[: len(tokens)] = table(tokens)
 
     def _run(self, program: Program, rows: ops.Batch) -> None:
         num_threads = self._threads_for(program, rows.num_rows)
