@@ -54,4 +54,5 @@ def test_drafts_compete_with_the_same_engine_without_them(trained: Setting) -> N
         (plain,) = contest.peers
         assert plain.name == "openbook without drafts" and plain.missing() is None
         drafting, without = contest.ours(0), plain.open(stack)(0)
-    assert drafting.num_new_tokens == without.num_new_tokens == 64
+    assert drafting.num_new_tokens == without.num_new_tokens > 16, "the same answers to 16 problems"
+    assert drafting.num_prompt_tokens == without.num_prompt_tokens
