@@ -16,12 +16,16 @@ class Split(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a verifier found. `unscorable` and `timed_out` are no judgement of the answer."""
+    """What a verifier found. Only `correct` and `wrong` are judgements of the answer.
+
+    `unscorable`: the rule came to none; `timed_out`: it took too long; `crashed`: it broke.
+    """
 
     CORRECT = "correct"
     WRONG = "wrong"
     UNSCORABLE = "unscorable"
     TIMED_OUT = "timed_out"
+    CRASHED = "crashed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -98,7 +98,7 @@ def length_reward(num_tokens: int, limit_tokens: int, buffer_tokens: int) -> flo
 
 
 def is_judged(verdict: Verdict) -> bool:
-    """Whether a verdict says anything about the answer; unscorable and timed out do not."""
+    """Whether a verdict says anything about the answer; unscorable, timed out and crashed do not."""
     return verdict.outcome in (Outcome.CORRECT, Outcome.WRONG)
 
 

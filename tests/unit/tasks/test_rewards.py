@@ -24,6 +24,7 @@ CORRECT = Verdict(outcome=Outcome.CORRECT, reason="correct")
 WRONG = Verdict(outcome=Outcome.WRONG, reason="expected 4, got '5'")
 UNSCORABLE = Verdict(outcome=Outcome.UNSCORABLE, reason="tone is a matter of judgement")
 TIMED_OUT = Verdict(outcome=Outcome.TIMED_OUT, reason="no reply within 5 seconds")
+CRASHED = Verdict(outcome=Outcome.CRASHED, reason="the verifier's process died")
 OBSERVED = Observed(well_formed=True, thinking="b is three, c is siete", num_tokens=20)
 
 
@@ -45,7 +46,7 @@ def test_weights_multiply_their_parts() -> None:
     assert reward.total == pytest.approx(2.55)
 
 
-@pytest.mark.parametrize("verdict", [UNSCORABLE, TIMED_OUT])
+@pytest.mark.parametrize("verdict", [UNSCORABLE, TIMED_OUT, CRASHED])
 def test_a_completion_without_a_judgement_is_not_scored_and_has_no_total(verdict: Verdict) -> None:
     reward = verified_reward(RewardConfig(), OBSERVED, verdict)
     assert not reward.scored
@@ -55,7 +56,7 @@ def test_a_completion_without_a_judgement_is_not_scored_and_has_no_total(verdict
         _ = reward.total
 
 
-@pytest.mark.parametrize("verdict", [UNSCORABLE, TIMED_OUT])
+@pytest.mark.parametrize("verdict", [UNSCORABLE, TIMED_OUT, CRASHED])
 def test_no_judgement_has_no_accuracy(verdict: Verdict) -> None:
     assert not is_judged(verdict)
     with pytest.raises(AssertionError, match="no judgement"):
