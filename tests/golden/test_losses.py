@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-import openbook.rl.rollout
 from openbook.data.batch import Example
 from openbook.data.loader import EpochStream
 from openbook.engine.engine import Engine
@@ -23,6 +22,8 @@ from openbook.rl.step import REFERENCE, Environment, policy_step
 from openbook.rl.types import Attempt, Scored
 from openbook.tasks.problem import Outcome, Problem, Split, Verdict
 from openbook.tasks.rewards import RewardParts
+from openbook.tokens.chat import ChatTemplate
+from openbook.tokens.renderer import Renderer
 from openbook.tokens.tokenizer import Tokenizer
 from openbook.train.config import OptimConfig, ScheduleConfig, TrainConfig
 from openbook.train.optim import Optimizers
@@ -89,11 +90,11 @@ def test_twenty_supervised_steps_have_the_losses_on_file(
 
 
 def test_five_steps_of_grpo_have_the_losses_on_file(
-    make_tiny: Callable[..., Transformer], monkeypatch: pytest.MonkeyPatch, one_thread: None
+    make_tiny: Callable[..., Transformer], one_thread: None
 ) -> None:
     # Neither the template nor learned merges: their words may change without the mathematics changing.
-    monkeypatch.setattr(openbook.rl.rollout, "prompt", lambda question: question)
     tokenizer = Tokenizer.train([], vocab_size=263)
+    bare = ChatTemplate("<bos>{{ messages[-1].content }}", special_tokens={}, where="golden")
 
     def judge(attempts: Sequence[Attempt]) -> list[Scored]:
         """The share of even tokens."""
@@ -140,7 +141,8 @@ def test_five_steps_of_grpo_have_the_losses_on_file(
         companions={REFERENCE: make_tiny(seed=1, vocab_size=263)},
     )
     sampler = Engine(model, stop_token_ids=(tokenizer.eos_id,))
-    environment = Environment(draw=draw, scorer=judge, tokenizer=tokenizer, seed=5)
+    renderer = Renderer(tokenizer=tokenizer, template=bare)
+    environment = Environment(draw=draw, scorer=judge, renderer=renderer, seed=5)
     step = policy_step(config, environment, sampler)
     columns = ("reward", "loss", "kl", "entropy", "clipped_share", "sampler_gap", "grad_norm")
     rows = [step(state).metrics for _ in range(5)]

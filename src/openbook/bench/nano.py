@@ -20,10 +20,9 @@ from openbook.config import load_recipe
 from openbook.model.checkpoint import Checkpoint
 from openbook.model.transformer import Transformer
 from openbook.r1.config import SCHEMAS, StoryConfig
-from openbook.rl.rollout import prompt_ids
-from openbook.tasks.chain import ChainFamily
 from openbook.tasks.problem import Split
-from openbook.tokens.tokenizer import Tokenizer
+from openbook.tasks.registry import make_family
+from openbook.tokens.renderer import Renderer
 
 NUM_PROBLEMS, NUM_SAMPLES = 16, 16
 RANDOM_PROMPT = 40
@@ -54,19 +53,19 @@ def read_nano(setting: Setting) -> Nano:
             max_tokens=story.zero.max_tokens,
         )
     checkpoint = Checkpoint.open(setting.checkpoint)
-    tokenizer = Tokenizer.load(checkpoint.folder)
-    family = ChainFamily(story.exam.family)
+    renderer = Renderer.of_folder(checkpoint.folder)
+    family = make_family(story.exam.family)
 
     def prompts(number: int) -> list[list[int]]:
         problems = [
             family.problem(number + 1, Split.TRAIN, index) for index in range(NUM_PROBLEMS)
         ]  # the round that warms up is -1
-        return [prompt_ids(tokenizer, problem.question) for problem in problems]
+        return [renderer.prompt_ids(problem.question) for problem in problems]
 
     return Nano(
         model=checkpoint.load(),
         prompts=prompts,
-        stop_token_id=tokenizer.eos_id,
+        stop_token_id=renderer.tokenizer.eos_id,
         max_tokens=story.zero.max_tokens,
     )
 

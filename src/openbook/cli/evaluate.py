@@ -108,7 +108,7 @@ def _examine(speaker: Speaker, exam: Exam, config: EvalConfig, out: Path | None)
     try:
         card, samples = evaluate(
             speaker.engine,
-            speaker.tokenizer,
+            speaker.renderer,
             exam.family,
             problems=problems,
             subject=Subject(

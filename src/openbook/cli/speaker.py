@@ -21,6 +21,7 @@ from openbook.ledger.prices import PricePlan
 from openbook.model.checkpoint import Checkpoint
 from openbook.quant.store import load_weights
 from openbook.tokens.chat import ChatTemplate, Message, R1Template, Template, chat_ids
+from openbook.tokens.renderer import Renderer
 from openbook.tokens.template import Parsed
 from openbook.tokens.tokenizer import Tokenizer
 from openbook.train.device import choose_device
@@ -88,6 +89,13 @@ class Speaker:
         if self.template is not None:
             return self.template.parse(text)
         return Parsed(thinking="", answer=text, well_formed=True, reason="")
+
+    @property
+    def renderer(self) -> Renderer:
+        """How problems are put to it. Raises UserError if it has no template."""
+        if self.template is None:
+            raise UserError("this model has no chat template, so nothing can be asked of it")
+        return Renderer(tokenizer=self.tokenizer, template=self.template)
 
     def room(self, prompt_ids: Sequence[int]) -> int:
         """How many tokens the context has left behind a prompt."""

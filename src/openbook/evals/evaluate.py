@@ -16,12 +16,13 @@ from openbook.engine.types import Completion, FinishReason, Generation, Generato
 from openbook.evals.passk import majority_vote, pass_at_k
 from openbook.evals.score import Tally, scores
 from openbook.evals.scorecard import Scorecard
-from openbook.evals.thinking import has_steps, last_number
+from openbook.evals.thinking import has_steps
 from openbook.runs.usage import Usage
 from openbook.tasks.problem import Family, Outcome, Problem, Verdict
 from openbook.tasks.words import Language, language_shares, number_words
-from openbook.tokens.template import Parsed, parse, prompt
-from openbook.tokens.tokenizer import Tokenizer
+from openbook.tokens.numerals import last_number
+from openbook.tokens.renderer import Renderer
+from openbook.tokens.template import Parsed
 
 
 @config
@@ -79,7 +80,7 @@ class EvalSample:
 
 def evaluate(
     generator: Generator,
-    tokenizer: Tokenizer,
+    renderer: Renderer,
     family: Family,
     *,
     problems: Sequence[Problem],
@@ -96,17 +97,17 @@ def evaluate(
     """
     assert problems, "an evaluation needs at least one problem"
     samples: list[EvalSample] = []
-    for batch, generation in _generations(generator, tokenizer, problems, config, seed):
+    for batch, generation in _generations(generator, renderer, problems, config, seed):
         on_usage(generation.usage)
         for problem, completions in zip(batch, generation.completions, strict=True):
-            samples += [judge(tokenizer, family, problem, completion) for completion in completions]
+            samples += [judge(renderer, family, problem, completion) for completion in completions]
     return score_samples(samples, subject, config, seed), samples
 
 
-def judge(tokenizer: Tokenizer, family: Family, problem: Problem, completion: Completion) -> EvalSample:
+def judge(renderer: Renderer, family: Family, problem: Problem, completion: Completion) -> EvalSample:
     """Decode a completion, take it apart and have its answer verified."""
-    text = tokenizer.decode(completion.token_ids)
-    parsed = parse(text)
+    text = renderer.text(completion.token_ids)
+    parsed = renderer.parse(text)
     verdict = family.verify(problem, parsed.answer)
     number = last_number(text)
     return EvalSample(
@@ -116,7 +117,7 @@ def judge(tokenizer: Tokenizer, family: Family, problem: Problem, completion: Co
         verdict=verdict,
         forgiven=family.verify(problem, number) if number and not verdict.correct else verdict,
         num_tokens=len(completion.token_ids),
-        num_thinking_tokens=len(tokenizer.encode(parsed.thinking)),
+        num_thinking_tokens=len(renderer.tokenizer.encode(parsed.thinking)),
         truncated=completion.finish_reason is FinishReason.LENGTH,
     )
 
@@ -160,14 +161,12 @@ def sample_to_json(sample: EvalSample, stage: str) -> dict[str, Any]:
 
 
 def _generations(
-    generator: Generator, tokenizer: Tokenizer, problems: Sequence[Problem], config: EvalConfig, seed: int
+    generator: Generator, renderer: Renderer, problems: Sequence[Problem], config: EvalConfig, seed: int
 ) -> Iterator[tuple[Sequence[Problem], Generation]]:
-    params = SamplingParams(
-        max_tokens=config.max_tokens, temperature=config.temperature, stop_token_ids=(tokenizer.eos_id,)
-    )
+    params = SamplingParams(max_tokens=config.max_tokens, temperature=config.temperature)
     for start in range(0, len(problems), config.batch_size):
         batch = problems[start : start + config.batch_size]
-        prompts = [[tokenizer.bos_id, *tokenizer.encode(prompt(problem.question))] for problem in batch]
+        prompts = [renderer.prompt_ids(problem.question) for problem in batch]
         batch_seed = int(np.random.SeedSequence([seed, start]).generate_state(1)[0])
         yield batch, generator.generate(prompts, params, num_generations=config.num_samples, seed=batch_seed)
 

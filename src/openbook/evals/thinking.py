@@ -1,14 +1,13 @@
-"""Two plain rules about the text of a completion, the same for every family of problems."""
+"""A plain rule about the text of a completion, the same for every family of problems."""
 
 from __future__ import annotations
 
 import re
 
 from openbook.tasks.words import number_words
+from openbook.tokens.numerals import NUMERAL
 
-_NUMERAL = r"[0-9]+(?:\.[0-9]+|/[0-9]+)?"
-_SIGNED_NUMERAL = re.compile(rf"(?<![\w.)])[+-]{_NUMERAL}|{_NUMERAL}")
-_STEP_MARK = re.compile(rf"{_NUMERAL}|=")
+_STEP_MARK = re.compile(rf"{NUMERAL}|=")
 
 
 def has_steps(thinking: str) -> bool:
@@ -18,13 +17,3 @@ def has_steps(thinking: str) -> bool:
     the answer blurted out. The rule sees whether something was worked at, not whether it is right.
     """
     return len(number_words(thinking)) + len(_STEP_MARK.findall(thinking)) >= 2
-
-
-def last_number(text: str) -> str:
-    """The last numeral of a text as it stands there; empty when there is none.
-
-    `last_number("so c = 3 - 7 = -4.")` is `"-4"`. A minus sign right after a digit, a letter or a closing
-    bracket is a subtraction and not part of the number.
-    """
-    found = _SIGNED_NUMERAL.findall(text)
-    return found[-1] if found else ""

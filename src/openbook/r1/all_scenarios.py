@@ -15,7 +15,7 @@ import torch
 from openbook.model.checkpoint import Checkpoint
 from openbook.r1.config import ExamConfig, ScenariosConfig
 from openbook.r1.exam import examine
-from openbook.r1.frame import Frame, Work, stage_checkpoint, tokenizer_of
+from openbook.r1.frame import Frame, Work, stage_checkpoint
 from openbook.r1.judges import observed, rule_judge
 from openbook.r1.learn import Arena, reinforce
 from openbook.r1.reward_model import load_reward_model, reply_example
@@ -27,6 +27,7 @@ from openbook.runs.durable import replace_text
 from openbook.tasks.courtesy import CourtesyFamily, gold_rating
 from openbook.tasks.problem import Family, Problem, Split
 from openbook.tasks.rewards import RewardConfig, preference_reward
+from openbook.tokens.renderer import Renderer
 from openbook.tokens.tokenizer import Tokenizer
 
 COURTESY_FILE = "courtesy.json"
@@ -43,7 +44,8 @@ def all_scenarios(
     courtesy: CourtesyFamily,
 ) -> Checkpoint:
     """The last reinforcement of R1."""
-    tokenizer = tokenizer_of(start)
+    renderer = Renderer.of_folder(start.folder)
+    tokenizer = renderer.tokenizer
     scorer = scenario_judge(
         rule_judge(family, config.rl.rewards),
         courtesy_judge(load_reward_model(reward_model, frame), courtesy, tokenizer, config.rl.rewards),
@@ -52,13 +54,13 @@ def all_scenarios(
     environment = Environment(
         draw=mixed_problems(family, courtesy, frame.seed, config.courtesy_share),
         scorer=scorer,
-        tokenizer=tokenizer,
+        renderer=renderer,
         seed=frame.seed,
         watch=watch_courtesy(courtesy),
     )
 
     def body(work: Work) -> Checkpoint:
-        checkpoint = reinforce(work, start, tokenizer, Arena(config=config.rl, environment=environment))
+        checkpoint = reinforce(work, start, Arena(config=config.rl, environment=environment))
         examine(work, checkpoint, exam)
         _write_courtesy(work)
         return checkpoint

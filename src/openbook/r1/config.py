@@ -8,9 +8,10 @@ from openbook.engine.config import Decode
 from openbook.evals.evaluate import EvalConfig
 from openbook.model.config import ModelConfig
 from openbook.rl.config import RLConfig
-from openbook.tasks.chain import ChainConfig
 from openbook.tasks.courtesy import CourtesyConfig
+from openbook.tasks.registry import FamilyConfig
 from openbook.tasks.words import Language
+from openbook.tokens.renderer import PromptConfig
 from openbook.train.config import OptimConfig, ScheduleConfig, TrainConfig
 
 
@@ -34,8 +35,10 @@ class MachineConfig:
 class ExamConfig:
     """How a checkpoint is examined: held-out problems as trained on, and harder ones."""
 
-    family: ChainConfig
-    harder: ChainConfig
+    family: FamilyConfig
+    harder: FamilyConfig
+    prompt: PromptConfig = PromptConfig()
+    """How its problems are put: as they were in training, or the examination is of something else."""
     sampling: EvalConfig = EvalConfig()
     base_samples: int = 16
     """Completions of each problem where the checkpoint is a base: what it could do, as pass@16."""
@@ -67,7 +70,8 @@ class ReinforceConfig:
     """Reinforcement learning on problems with a verifier, from any checkpoint."""
 
     machine: MachineConfig = MachineConfig()
-    family: ChainConfig
+    family: FamilyConfig
+    prompt: PromptConfig = PromptConfig()
     rl: RLConfig
     exam: ExamConfig
 
@@ -108,7 +112,7 @@ class DistillConfig:
     """A student learns the checked answers of a teacher; no reinforcement (DeepSeek-R1 2.4)."""
 
     machine: MachineConfig = MachineConfig()
-    family: ChainConfig
+    family: FamilyConfig
     sampling: SamplingConfig
     train: TrainConfig
     exam: ExamConfig

@@ -12,11 +12,11 @@ from openbook.evals.scorecard import Scorecard, scorecard_to_json
 from openbook.model.checkpoint import Checkpoint
 from openbook.quant.store import load_weights
 from openbook.r1.config import ExamConfig
-from openbook.r1.frame import SCORECARDS_FILE, Work, tokenizer_of
+from openbook.r1.frame import SCORECARDS_FILE, Work
 from openbook.runs.durable import replace_text
-from openbook.tasks.chain import ChainConfig, ChainFamily
-from openbook.tasks.problem import Problem, Split
-from openbook.tokens.tokenizer import Tokenizer
+from openbook.tasks.problem import Family, Problem, Split
+from openbook.tasks.registry import make_family
+from openbook.tokens.renderer import Renderer
 from openbook.train.device import Stopwatch
 
 SAMPLES_FILE = "samples.json"
@@ -28,18 +28,19 @@ EXAM_SEED = 2025
 def examine(work: Work, checkpoint: Checkpoint, config: ExamConfig) -> list[Scorecard]:
     """Score a checkpoint on both suites; the cards and some samples are written into the run."""
     device = work.frame.device
-    model, tokenizer = load_weights(checkpoint, device), tokenizer_of(checkpoint)
-    engine = work.engine(model, tokenizer)
+    renderer = Renderer.of_folder(checkpoint.folder, config.prompt)
+    engine = work.engine(load_weights(checkpoint, device), renderer.tokenizer)
     watch = Stopwatch(device)
     cards: list[Scorecard] = []
     kept: list[EvalSample] = []
     for suite, family_config in (("held_out", config.family), ("harder", config.harder)):
         work.frame.stop.check()
+        family = make_family(family_config)
         card, samples = evaluate(
             engine,
-            tokenizer,
-            ChainFamily(family_config),
-            problems=exam_problems(family_config, config.sampling.num_problems),
+            renderer,
+            family,
+            problems=exam_problems(family, config.sampling.num_problems),
             subject=Subject(stage=work.frame.stage, checkpoint_digest=checkpoint.digest, suite=suite),
             config=config.sampling,
             seed=EXAM_SEED,
@@ -52,16 +53,16 @@ def examine(work: Work, checkpoint: Checkpoint, config: ExamConfig) -> list[Scor
     return cards
 
 
-def probe(tokenizer: Tokenizer, config: ExamConfig) -> Callable[[Generator], Mapping[str, float]]:
+def probe(renderer: Renderer, config: ExamConfig) -> Callable[[Generator], Mapping[str, float]]:
     """A small examination for a policy on its way: pass@1 and length on held-out problems."""
-    family = ChainFamily(config.family)
+    family = make_family(config.family)
     sampling = replace(config.sampling, num_problems=min(NUM_PROBE_PROBLEMS, config.sampling.num_problems))
-    problems = exam_problems(config.family, sampling.num_problems)
+    problems = exam_problems(family, sampling.num_problems)
     subject = Subject(stage="probe", checkpoint_digest="", suite="held_out")
 
     def measure(generator: Generator) -> Mapping[str, float]:
         card, _ = evaluate(
-            generator, tokenizer, family, problems=problems, subject=subject, config=sampling, seed=EXAM_SEED
+            generator, renderer, family, problems=problems, subject=subject, config=sampling, seed=EXAM_SEED
         )
         return {
             "eval_pass_at_1": card.pass_at_1.value,
@@ -71,9 +72,8 @@ def probe(tokenizer: Tokenizer, config: ExamConfig) -> Callable[[Generator], Map
     return measure
 
 
-def exam_problems(config: ChainConfig, count: int) -> list[Problem]:
+def exam_problems(family: Family, count: int) -> list[Problem]:
     """The held-out problems of an examination."""
-    family = ChainFamily(config)
     return [family.problem(EXAM_SEED, Split.HELD_OUT, index) for index in range(count)]
 
 

@@ -53,9 +53,9 @@ class Arena:
     """More metrics, measured every `PROBE_EVERY` steps: a small examination on the way."""
 
 
-def reinforce(work: Work, start: Checkpoint, tokenizer: Tokenizer, arena: Arena) -> Checkpoint:
+def reinforce(work: Work, start: Checkpoint, arena: Arena) -> Checkpoint:
     """Train by reward from a checkpoint; nothing supervised happens in between (DeepSeek-R1 2.2)."""
-    config = arena.config
+    config, tokenizer = arena.config, arena.environment.renderer.tokenizer
     copies = 1 if config.beta else 0
     load = Load(model=start.config, tokens_per_batch=config.tokens_per_batch, num_companions=copies)
     require_fit(load, work.frame.device)

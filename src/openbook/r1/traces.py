@@ -21,7 +21,7 @@ from openbook.model.checkpoint import Checkpoint
 from openbook.model.weights import file_digest
 from openbook.quant.store import load_weights
 from openbook.r1.config import SamplingConfig
-from openbook.r1.frame import Work, tokenizer_of
+from openbook.r1.frame import Work
 from openbook.rl.rollout import roll_out
 from openbook.rl.types import Attempt
 from openbook.runs.durable import replace_text
@@ -29,6 +29,7 @@ from openbook.runs.manifest import Ancestor
 from openbook.runs.run import MANIFEST_FILE, Run
 from openbook.tasks.problem import Family, Split
 from openbook.tasks.rewards import language_reward
+from openbook.tokens.renderer import Renderer
 from openbook.tokens.tokenizer import Tokenizer
 from openbook.train.device import Stopwatch
 
@@ -82,8 +83,8 @@ def _write_traces(
 
 def _harvest(work: Work, teacher: Checkpoint, family: Family, config: SamplingConfig) -> Harvest:
     device = work.frame.device
-    tokenizer = tokenizer_of(teacher)
-    engine = work.engine(load_weights(teacher, device), tokenizer)
+    renderer = Renderer.of_folder(teacher.folder)
+    engine = work.engine(load_weights(teacher, device), renderer.tokenizer)
     params = SamplingParams(max_tokens=config.max_tokens, temperature=config.temperature)
     watch = Stopwatch(device)
     documents: list[Document] = []
@@ -93,7 +94,7 @@ def _harvest(work: Work, teacher: Checkpoint, family: Family, config: SamplingCo
         problems = [family.problem(work.frame.seed, Split.TRAIN, FIRST_INDEX + number) for number in numbers]
         seed = work.frame.seed * 1_000_003 + start
         groups, usage = roll_out(
-            problems, engine, tokenizer, params, num_generations=config.num_generations, seed=seed
+            problems, engine, renderer, params, num_generations=config.num_generations, seed=seed
         )
         work.spend(usage + watch.lap())
         for group in groups:

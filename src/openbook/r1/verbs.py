@@ -27,7 +27,7 @@ from openbook.r1.traces import data_ancestor, read_documents, to_examples
 from openbook.r1.zero import reinforce_by_rule
 from openbook.runs.progress import Progress
 from openbook.runs.stop import StopSignal
-from openbook.tasks.chain import ChainFamily
+from openbook.tasks.registry import make_family
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +102,7 @@ def _distill(order: Order, frame: Frame) -> Checkpoint:
         frame,
         student=order.checkpoint("base", "--from"),
         teacher=order.checkpoint("teacher", "--teacher"),
-        family=ChainFamily(config.family),
+        family=make_family(config.family),
     )
 
 

@@ -11,33 +11,34 @@ from dataclasses import replace
 from openbook.model.checkpoint import Checkpoint
 from openbook.r1.config import ReinforceConfig
 from openbook.r1.exam import examine, probe
-from openbook.r1.frame import Frame, Work, stage_checkpoint, tokenizer_of
+from openbook.r1.frame import Frame, Work, stage_checkpoint
 from openbook.r1.judges import rule_judge, training_problems
 from openbook.r1.learn import Arena, reinforce
 from openbook.rl.step import Environment
-from openbook.tasks.chain import ChainFamily
+from openbook.tasks.registry import make_family
+from openbook.tokens.renderer import Renderer
 
 
 def reinforce_by_rule(
     config: ReinforceConfig, frame: Frame, start: Checkpoint, *, budget_device_microseconds: int = 0
 ) -> Checkpoint:
     """GRPO on verified problems from `start`; a device-time budget can end it before its last step."""
-    tokenizer = tokenizer_of(start)
-    family = ChainFamily(config.family)
+    renderer = Renderer.of_folder(start.folder, config.prompt)
+    family = make_family(config.family)
     environment = Environment(
         draw=training_problems(family, frame.seed),
         scorer=rule_judge(family, config.rl.rewards),
-        tokenizer=tokenizer,
+        renderer=renderer,
         seed=frame.seed,
     )
     arena = Arena(
         config=config.rl, environment=environment, budget_device_microseconds=budget_device_microseconds
     )
     if not budget_device_microseconds:  # out of a budget for learning, a probe would take its share
-        arena = replace(arena, probe=probe(tokenizer, config.exam))
+        arena = replace(arena, probe=probe(replace(renderer, config=config.exam.prompt), config.exam))
 
     def body(work: Work) -> Checkpoint:
-        checkpoint = reinforce(work, start, tokenizer, arena)
+        checkpoint = reinforce(work, start, arena)
         examine(work, checkpoint, config.exam)
         return checkpoint
 

@@ -8,35 +8,29 @@ from openbook.engine.types import Completion, Generator, SamplingParams
 from openbook.rl.types import Attempt, Group, Rollout, Scorer
 from openbook.runs.usage import Usage
 from openbook.tasks.problem import Problem
-from openbook.tokens.template import parse, prompt
-from openbook.tokens.tokenizer import Tokenizer
+from openbook.tokens.renderer import Renderer
 
 
-def prompt_ids(tokenizer: Tokenizer, question: str) -> list[int]:
-    """BOS and the prompt of a question."""
-    return [tokenizer.bos_id, *tokenizer.encode(prompt(question))]
-
-
-def attempt(tokenizer: Tokenizer, problem: Problem, completion: Completion) -> Attempt:
+def attempt(renderer: Renderer, problem: Problem, completion: Completion) -> Attempt:
     """Decode a completion and take it apart."""
-    text = tokenizer.decode(completion.token_ids)
-    return Attempt(problem=problem, completion=completion, text=text, parsed=parse(text))
+    text = renderer.text(completion.token_ids)
+    return Attempt(problem=problem, completion=completion, text=text, parsed=renderer.parse(text))
 
 
 def roll_out(
     problems: Sequence[Problem],
     generator: Generator,
-    tokenizer: Tokenizer,
+    renderer: Renderer,
     params: SamplingParams,
     *,
     num_generations: int,
     seed: int,
 ) -> tuple[list[list[Attempt]], Usage]:
     """`num_generations` attempts at each problem, and what sampling them consumed."""
-    prompts = [prompt_ids(tokenizer, problem.question) for problem in problems]
+    prompts = [renderer.prompt_ids(problem.question) for problem in problems]
     generation = generator.generate(prompts, params, num_generations=num_generations, seed=seed)
     attempts = [
-        [attempt(tokenizer, problem, completion) for completion in completions]
+        [attempt(renderer, problem, completion) for completion in completions]
         for problem, completions in zip(problems, generation.completions, strict=True)
     ]
     return attempts, generation.usage

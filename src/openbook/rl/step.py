@@ -25,7 +25,7 @@ from openbook.rl.metrics import rollout_metrics
 from openbook.rl.rollout import judge, roll_out
 from openbook.rl.types import RewardedGroup, Scorer
 from openbook.tasks.problem import Problem
-from openbook.tokens.tokenizer import Tokenizer
+from openbook.tokens.renderer import Renderer
 from openbook.train.device import Stopwatch
 from openbook.train.report import StepReport
 from openbook.train.schedule import rate_share
@@ -38,12 +38,12 @@ REFERENCE = "reference"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment:
-    """What the policy acts in: problems by number, a judge, and the tokenizer between text and ids."""
+    """What the policy acts in: problems by number, a judge, and the renderer between text and ids."""
 
     draw: Callable[[int, int], Sequence[Problem]]
     """`draw(position, count)`: the problems of a stream from `position` on."""
     scorer: Scorer
-    tokenizer: Tokenizer
+    renderer: Renderer
     seed: int
     watch: Callable[[Sequence[RewardedGroup]], Mapping[str, float]] = lambda _: {}
     """More metrics of a step's groups: what the reward does not see."""
@@ -66,13 +66,14 @@ def policy_step(
         attempts, sampled = roll_out(
             problems,
             generator,
-            environment.tokenizer,
+            environment.renderer,
             params,
             num_generations=config.num_generations,
             seed=environment.seed * 1_000_003 + state.step,
         )
         groups = [with_advantages(group) for group in judge(attempts, environment.scorer)]
-        metrics, loads, num_tokens = update(state, groups, config, pad_id=environment.tokenizer.pad_id)
+        pad_id = environment.renderer.tokenizer.pad_id
+        metrics, loads, num_tokens = update(state, groups, config, pad_id=pad_id)
         state.position += len(problems)
         state.step += 1
         refresh_reference(state, config.reference_refresh_steps)

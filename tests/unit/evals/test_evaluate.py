@@ -17,6 +17,7 @@ from openbook.evals.scorecard import Scorecard, headline, scorecard_from_json, s
 from openbook.runs.usage import Usage
 from openbook.tasks.chain import ChainConfig, ChainFamily
 from openbook.tasks.problem import Outcome, Problem, Split, Verdict
+from openbook.tokens.renderer import Renderer
 from openbook.tokens.template import parse, prompt
 from openbook.tokens.tokenizer import Tokenizer
 
@@ -93,7 +94,7 @@ def run(
 ) -> tuple[Scorecard, list[EvalSample]]:
     return evaluate(
         Script(tokenizer=tokenizer, lines=LINES),
-        tokenizer,
+        Renderer.ours(tokenizer),
         ChainFamily(ChainConfig()),
         problems=PROBLEMS,
         subject=SUBJECT,
@@ -148,7 +149,7 @@ def test_a_model_that_never_answers_has_no_length_of_correct_answers(tokenizer: 
     script = Script(tokenizer=tokenizer, lines={PROBLEMS[0].question: [" hm"] * 4})
     card, _ = evaluate(
         script,
-        tokenizer,
+        Renderer.ours(tokenizer),
         ChainFamily(ChainConfig()),
         problems=PROBLEMS[:1],
         subject=SUBJECT,
@@ -159,12 +160,12 @@ def test_a_model_that_never_answers_has_no_length_of_correct_answers(tokenizer: 
     assert math.isnan(card.mean_correct_tokens.value) and math.isnan(card.language_consistency.value)
 
 
-def test_prompts_go_in_batches_and_begin_with_bos_and_stop_at_eos(tokenizer: Tokenizer) -> None:
+def test_prompts_go_in_batches_with_numbers_of_their_own(tokenizer: Tokenizer) -> None:
     script = Script(tokenizer=tokenizer, lines=LINES)
     used: list[Usage] = []
     evaluate(
         script,
-        tokenizer,
+        Renderer.ours(tokenizer),
         ChainFamily(ChainConfig()),
         problems=PROBLEMS,
         subject=SUBJECT,
@@ -174,7 +175,7 @@ def test_prompts_go_in_batches_and_begin_with_bos_and_stop_at_eos(tokenizer: Tok
     )
     sizes, params, generations, seeds = zip(*script.calls, strict=True)
     assert sizes == (1, 1) and generations == (3, 3)
-    assert params[0] == SamplingParams(max_tokens=9, temperature=0.6, stop_token_ids=(tokenizer.eos_id,))
+    assert params[0] == SamplingParams(max_tokens=9, temperature=0.6)
     assert len(set(seeds)) == 2, "batches must not repeat each other's random numbers"
     assert sum(used, Usage()).completion_tokens == 6
 
@@ -191,7 +192,7 @@ def test_answers_that_could_not_be_judged_are_counted_apart(tokenizer: Tokenizer
     script = Script(tokenizer=tokenizer, lines=LINES)
     card, samples = evaluate(
         script,
-        tokenizer,
+        Renderer.ours(tokenizer),
         Asleep(ChainConfig()),
         problems=PROBLEMS,
         subject=SUBJECT,

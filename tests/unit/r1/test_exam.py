@@ -19,6 +19,8 @@ from openbook.r1.frame import SCORECARDS_FILE, Work, tokenizer_of
 from openbook.r1.pretrain import base_exam
 from openbook.tasks.chain import ChainConfig
 from openbook.tasks.problem import Split
+from openbook.tasks.registry import make_family
+from openbook.tokens.renderer import Renderer
 
 EXAM = ExamConfig(
     family=ChainConfig(min_operations=1, max_operations=1),
@@ -39,7 +41,7 @@ def test_a_checkpoint_is_examined_on_both_suites(work: Work, checkpoint: Checkpo
     assert {card.checkpoint_digest for card in cards} == {checkpoint.digest}
     assert [card["suite"] for card in read(work, SCORECARDS_FILE)] == ["held_out", "harder"]
     samples = read(work, SAMPLES_FILE)
-    held_out = exam_problems(EXAM.family, 5)
+    held_out = exam_problems(make_family(EXAM.family), 5)
     assert [one["problem"] for one in samples] == [problem.question for problem in held_out[:3]]
     assert work.run.usage().completion_tokens > 0, "an examination is paid for"
     assert work.device_microseconds == 0, "and is no learning"
@@ -56,10 +58,10 @@ def test_equal_checkpoints_get_equal_marks_whatever_the_seed_of_the_story(
 
 def test_the_problems_are_held_out_and_of_the_length_asked_for() -> None:
     for family, length in ((EXAM.family, 1), (EXAM.harder, 3)):
-        problems = exam_problems(family, 20)
+        problems = exam_problems(make_family(family), 20)
         assert {problem.split for problem in problems} == {Split.HELD_OUT}
         assert {problem.difficulty for problem in problems} == {length}
-        assert problems[:5] == exam_problems(family, 5)
+        assert problems[:5] == exam_problems(make_family(family), 5)
 
 
 def test_a_base_is_sampled_more_often_than_others() -> None:
@@ -81,7 +83,7 @@ def test_a_probe_measures_a_policy_on_its_way_and_leaves_it_as_it_was(
     tokenizer = tokenizer_of(checkpoint)
     model = make_tiny().train()
     sampler = Engine(model, stop_token_ids=(tokenizer.eos_id,))
-    measure = probe(tokenizer, EXAM)
+    measure = probe(Renderer.ours(tokenizer), EXAM)
     found = measure(sampler)
     assert set(found) == {"eval_pass_at_1", "eval_mean_completion_tokens"}
     assert 0 <= found["eval_pass_at_1"] <= 1

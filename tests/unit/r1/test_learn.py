@@ -24,6 +24,7 @@ from openbook.runs.run import Run
 from openbook.runs.stop import StopSignal
 from openbook.tasks.chain import ChainConfig, ChainFamily
 from openbook.tasks.rewards import RewardConfig
+from openbook.tokens.renderer import Renderer
 from openbook.tokens.template import response
 from openbook.train.config import TrainConfig
 
@@ -61,16 +62,14 @@ def supervised(base: Checkpoint) -> Learn:
 
 
 def reinforced(base: Checkpoint, config: RLConfig = RL, **more: Any) -> Learn:
-    tokenizer = tokenizer_of(base)
-
     def learn(work: Work) -> Checkpoint:
         environment = Environment(
             draw=training_problems(FAMILY, work.frame.seed),
             scorer=rule_judge(FAMILY, config.rewards),
-            tokenizer=tokenizer,
+            renderer=Renderer.of_folder(base.folder),
             seed=work.frame.seed,
         )
-        return reinforce(work, base, tokenizer, Arena(config=config, environment=environment, **more))
+        return reinforce(work, base, Arena(config=config, environment=environment, **more))
 
     return learn
 

@@ -6,20 +6,15 @@ from typing import Any
 import pytest
 
 from openbook.engine.types import FinishReason, SamplingParams
-from openbook.rl.rollout import attempt, judge, prompt_ids, roll_out
+from openbook.rl.rollout import attempt, judge, roll_out
 from openbook.rl.types import Attempt, Rollout, Scored
 from openbook.tasks.problem import Outcome, Problem, Verdict
 from openbook.tasks.rewards import RewardParts
-from openbook.tokens.template import prompt
+from openbook.tokens.renderer import Renderer
 from openbook.tokens.tokenizer import Tokenizer
 
 RIGHT = " <think> b = seven </think> <answer> 7 </answer>"
 PARAMS = SamplingParams(max_tokens=40, temperature=0.7)
-
-
-def test_a_prompt_is_bos_and_the_template(tokenizer: Tokenizer) -> None:
-    expected = [tokenizer.bos_id, *tokenizer.encode(prompt("a 3. a?"))]
-    assert prompt_ids(tokenizer, "a 3. a?") == expected
 
 
 def test_every_problem_is_asked_once_and_each_completion_stays_with_its_problem(
@@ -27,8 +22,10 @@ def test_every_problem_is_asked_once_and_each_completion_stays_with_its_problem(
 ) -> None:
     problems = [make_problem("a 3. a?"), make_problem("a 4. a?")]
     generator = script(RIGHT, " 7")
-    attempts, usage = roll_out(problems, generator, tokenizer, PARAMS, num_generations=2, seed=5)
-    asked = [prompt_ids(tokenizer, problem.question) for problem in problems]
+    attempts, usage = roll_out(
+        problems, generator, Renderer.ours(tokenizer), PARAMS, num_generations=2, seed=5
+    )
+    asked = [Renderer.ours(tokenizer).prompt_ids(problem.question) for problem in problems]
     assert generator.calls == [(asked, PARAMS, 2, 5)]
     assert [[one.problem for one in group] for group in attempts] == [[problems[0]] * 2, [problems[1]] * 2]
     assert [list(group[0].completion.prompt_ids) for group in attempts] == asked
@@ -43,7 +40,7 @@ def test_an_attempt_reads_the_text_without_its_end_token(
 ) -> None:
     ids = (*tokenizer.encode(RIGHT), tokenizer.eos_id)
     completion = make_rollout(token_ids=ids).attempt.completion
-    found = attempt(tokenizer, make_problem("a?"), completion)
+    found = attempt(Renderer.ours(tokenizer), make_problem("a?"), completion)
     assert (found.parsed.thinking, found.parsed.answer, found.parsed.well_formed) == ("b = seven", "7", True)
     assert "<eos>" not in found.text
     assert found.completion.finish_reason is FinishReason.STOP

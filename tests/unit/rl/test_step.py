@@ -15,12 +15,12 @@ from openbook.engine.types import Generator
 from openbook.errors import Diverged, UserError
 from openbook.model.transformer import Transformer
 from openbook.rl.config import RLConfig
-from openbook.rl.rollout import prompt_ids
 from openbook.rl.step import REFERENCE, Environment, policy_step
 from openbook.rl.types import Attempt, Scored
 from openbook.runs.stop import StopSignal
 from openbook.tasks.problem import Outcome, Problem, Verdict
 from openbook.tasks.rewards import RewardParts
+from openbook.tokens.renderer import Renderer
 from openbook.tokens.tokenizer import Tokenizer
 from openbook.train.config import OptimConfig, ScheduleConfig
 from openbook.train.loop import LoopPlan, run_loop
@@ -70,7 +70,7 @@ def environment(tokenizer: Tokenizer, make_problem: Callable[[str], Problem]) ->
     return Environment(
         draw=lambda position, count: [problems[index % 2] for index in range(position, position + count)],
         scorer=scorer_of(dict.fromkeys(decoded, 1.0)),
-        tokenizer=tokenizer,
+        renderer=Renderer.ours(tokenizer),
         seed=3,
     )
 
@@ -105,7 +105,7 @@ def scores(model: Transformer, prompt: Sequence[int], ids: Sequence[int]) -> Ten
 def rows(tokenizer: Tokenizer) -> list[tuple[list[int], list[int]]]:
     """Prompt and completion of every scripted rollout."""
     return [
-        (prompt_ids(tokenizer, question), [*tokenizer.encode(text), tokenizer.eos_id])
+        (Renderer.ours(tokenizer).prompt_ids(question), [*tokenizer.encode(text), tokenizer.eos_id])
         for question in QUESTIONS
         for text in TEXTS
     ]
@@ -194,7 +194,7 @@ def test_a_report_says_what_was_asked_sampled_and_learned(
             gaps.append((logprobs.gather(1, torch.tensor(ids)[:, None]) + 3.0).abs().mean())
     report = policy_step(config, watched, generator)(state)
     (prompts, params, num_generations, _) = generator.calls[0]
-    assert prompts == [prompt_ids(tokenizer, question) for question in QUESTIONS]
+    assert prompts == [Renderer.ours(tokenizer).prompt_ids(question) for question in QUESTIONS]
     assert (params.max_tokens, params.temperature, num_generations) == (12, 0.7, 3)
     assert (report.step, report.metrics["num_groups"]) == (1, 2.0)
     assert report.metrics["sampler_gap"] == pytest.approx(float(torch.stack(gaps).mean()), rel=1e-4)
