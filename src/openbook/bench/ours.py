@@ -12,7 +12,7 @@ import torch
 
 from openbook.bench.contest import Timing
 from openbook.engine.config import EngineConfig
-from openbook.engine.engine import Engine
+from openbook.engine.engine import BURST_TOKENS, Engine
 from openbook.engine.types import SamplingParams
 from openbook.model.cache import BLOCK_SIZE
 from openbook.model.config import ModelConfig
@@ -68,7 +68,7 @@ class Ours:
         tokens: dict[int, list[int]] = {number: [] for number in self._submit(work)}
         without_token, first, num_first = set(tokens), started, 0
         while engine.has_unfinished:
-            updates = engine.step()
+            updates = engine.step(BURST_TOKENS)
             if without_token:
                 without_token -= {update.request_id for update in updates}
                 first = time.perf_counter()

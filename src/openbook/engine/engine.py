@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from openbook.engine.admission import refuse_bad_params, refuse_bad_prompt, refuse_too_large
 from openbook.engine.blocks import BlockPool
+from openbook.engine.burst import can_burst, run_burst
 from openbook.engine.choose import make_executor
 from openbook.engine.config import EngineConfig
 from openbook.engine.executor import StepBatch
@@ -32,6 +33,9 @@ from openbook.errors import UserError
 from openbook.model.cache import BLOCK_SIZE
 from openbook.model.transformer import Transformer
 from openbook.runs.usage import Usage
+
+BURST_TOKENS = 16
+"""Tokens in a row where nobody watches: a block's worth."""
 
 
 @dataclass(slots=True)  # not frozen, which would double the cost of what is made for each token
@@ -133,8 +137,14 @@ class Engine:
         self.executor.refresh()
         self.scheduler.use_weights(version)
 
-    def step(self) -> list[Update]:
-        """Compute one step for whatever is waiting or running."""
+    def step(self, num_tokens: int = 1) -> list[Update]:
+        """Compute one step for whatever is waiting or running.
+
+        With more `num_tokens`, up to so many for each sequence where all do nothing but decode; nothing else
+        about them changes.
+        """
+        if num_tokens > 1 and (burst := self._burst(num_tokens)):
+            return burst
         started = time.perf_counter()
         plan = self.scheduler.schedule()
         if not plan.chunks:
@@ -161,6 +171,37 @@ class Engine:
                 time.perf_counter() - started, sum(len(update.token_ids) for update in updates)
             )
         return updates
+
+    def _burst(self, num_tokens: int) -> list[Update]:
+        """Several tokens at once for all that run, or nothing where there is more to it."""
+        if not isinstance(self.executor, NativeExecutor) or self.config.num_drafts:
+            return []
+        requests = [self._requests[one.id] for one in self.scheduler.decoding()]
+        if not can_burst(requests):
+            return []
+        num_steps = min(num_tokens, max(one.room for one in requests))
+        if num_steps < 2 or not self.scheduler.cover_ahead(
+            {one.id: min(one.room, num_steps) for one in requests}
+        ):
+            return []
+        others_wait = self.scheduler.num_waiting > 0
+        burst = run_burst(self.executor, requests, num_steps, others_wait=others_wait)
+        self.num_computed_tokens += burst.num_rows
+        return [
+            self._take_burst(request, tokens, logprobs)
+            for request, tokens, logprobs in zip(requests, burst.tokens, burst.logprobs, strict=True)
+        ]
+
+    def _take_burst(self, request: Request, tokens: Sequence[int], logprobs: Sequence[float]) -> Update:
+        """The tokens of a burst, each of which but the last stands in the cache as well."""
+        self.scheduler.decoded(request.sequence, tokens)
+        if tokens[-1] < 0:
+            request.finish_reason = FinishReason.ERROR
+            tokens = tokens[:-1]
+        request.take_all(tokens, logprobs, self.version)
+        if request.finish_reason is not None:
+            return Update(request.id, tuple(tokens), self._finish(request))
+        return Update(request.id, tuple(tokens), None)
 
     def _guess(self, batch: StepBatch, chunks: Sequence[Chunk]) -> None:
         """Let the MTP module guess what follows, while that pays."""
@@ -214,7 +255,7 @@ class Engine:
             while len(done) < len(requests):
                 done |= {
                     update.request_id: update.completion
-                    for update in self.step()
+                    for update in self.step(BURST_TOKENS)
                     if update.completion is not None
                 }
         except BaseException:

@@ -66,7 +66,7 @@ def pick_tokens(logits_MV: Tensor, picks: Sequence[Pick], native: Native | None)
         temperatures = np.array([pick.request.params.temperature for pick in picks], np.float32)
         is_all = len(rows) == len(logits_MV) and bool((rows == np.arange(len(rows))).all())
         wanted = logits_MV if is_all else logits_MV[torch.from_numpy(rows)]
-        _native_sample(native, wanted.contiguous(), temperatures, uniform, (tokens, logprobs))
+        tokens, logprobs = native_sample(native, wanted.contiguous(), temperatures, uniform)
     tops = {}
     for number in special:
         pick = picks[number]
@@ -91,14 +91,14 @@ def _shaped(logits_V: Tensor, pick: Pick, banned: frozenset[int]) -> Tensor:
     return shaped_logprobs(logits_V, params)
 
 
-def _native_sample(
+def native_sample(
     native: Native,
     logits_MV: Tensor,
     temperatures_M: NDArray[np.float32],
     uniform_M: NDArray[np.float64],
-    out: tuple[NDArray[np.int32], NDArray[np.float32]],
-) -> None:
-    tokens, logprobs = out
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """A token for each row, -1 where the logits are no numbers, and its log-probability."""
+    tokens, logprobs = np.empty(len(logits_MV), np.int32), np.empty(len(logits_MV), np.float32)
     native.library.openbook_sample(
         ctypes.c_void_p(logits_MV.data_ptr()),
         ctypes.c_int64(logits_MV.shape[1]),
@@ -109,3 +109,4 @@ def _native_sample(
         ctypes.c_void_p(logprobs.ctypes.data),
         ctypes.c_int64(torch.get_num_threads()),
     )
+    return tokens, logprobs

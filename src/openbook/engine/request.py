@@ -106,6 +106,20 @@ class Request:
         elif self.room <= 0:
             self.finish_reason = FinishReason.LENGTH
 
+    def take_all(self, tokens: Sequence[int], logprobs: Sequence[float], version: int) -> None:
+        """As `take` for the tokens of a plain request, of which only the last can end it."""
+        assert self.is_plain
+        if len(tokens) > 1:
+            if not self.versions or self.versions[-1][1] != version:
+                self.versions.append((len(self.token_ids), version))
+            self.token_ids += tokens[:-1]
+            self.logprobs += logprobs[: len(tokens) - 1]
+            if self.thinking is not None:
+                for token in tokens[:-1]:
+                    self.thinking.take(token)
+        if tokens:
+            self.take(tokens[-1], logprobs[len(tokens) - 1], version)
+
     def close_thinking(self) -> tuple[int, ...]:
         """Sets the tokens that end the thinking and lead into the answer, and gives them."""
         thinking = self.thinking

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from openbook.engine.blocks import BlockPool
 from openbook.engine.sequence import Sequence, SequenceStatus
@@ -62,6 +62,19 @@ class RunningSet:
         if not self._pool.can_allocate(missing):
             return False
         sequence.blocks += self._pool.allocate(max(missing, 0))
+        return True
+
+    def cover_ahead(self, num_tokens: Mapping[int, int]) -> bool:
+        """Give each member blocks for so many more tokens, by its id; False if there are too few."""
+        wanted = {
+            one.id: self._pool.blocks_for(len(one.token_ids) + num_tokens[one.id]) - len(one.blocks)
+            for one in self._members
+        }
+        if not self._can_spare(sum(max(0, count) for count in wanted.values())):
+            return False
+        for one in self._members:
+            if wanted[one.id] > 0:
+                one.blocks += self._pool.allocate(wanted[one.id])
         return True
 
     def cover_drafts(self, sequence: Sequence, wanted: int) -> int:

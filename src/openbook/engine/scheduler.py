@@ -12,6 +12,7 @@ into blocks that it alone holds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as AnySequence
 
 from openbook.engine.blocks import BlockPool
@@ -206,14 +207,35 @@ class Scheduler:
             sequence.num_computed = sequence.num_ever_computed = chunk.start + 1  # decoding
         else:
             sequence.advance_to(chunk.start + chunk.count - chunk.num_drafts + num_accepted_drafts)
+        self._register(sequence, chunk.start)
+
+    def _register(self, sequence: Sequence, start: int) -> None:
+        """Make the blocks findable that were filled from position `start` on."""
         size = self.pool.block_size
-        for index in range(chunk.start // size, sequence.num_computed // size):
+        for index in range(start // size, sequence.num_computed // size):
             self.pool.register(
                 sequence.blocks[index],
                 sequence.ids(index * size, (index + 1) * size),
                 behind=sequence.blocks[index - 1] if index > 0 else None,
                 namespace=sequence.namespace,
             )
+
+    def decoding(self) -> list[Sequence]:
+        """All that run, if each lacks its last token only; otherwise none."""
+        running = list(self._running)
+        return running if all(len(one.token_ids) - one.num_computed == 1 for one in running) else []
+
+    def cover_ahead(self, num_tokens: Mapping[int, int]) -> bool:
+        """Give each running sequence blocks for so many more tokens, by its id; False if too few."""
+        return self._running.cover_ahead(num_tokens)
+
+    def decoded(self, sequence: Sequence, token_ids: AnySequence[int]) -> None:
+        """`token_ids` were sampled for a running `sequence` one by one, all computed but the last."""
+        assert sequence.status is SequenceStatus.RUNNING and not sequence.draft_ids
+        start = sequence.num_computed
+        sequence.token_ids += token_ids
+        sequence.advance_to(start + len(token_ids))
+        self._register(sequence, start)
 
     def append(self, sequence: Sequence, token_ids: AnySequence[int]) -> None:
         """Add tokens to a running `sequence`, accepted drafts first, and drop its drafts."""
