@@ -162,6 +162,7 @@ def test_a_verb_says_what_it_was_not_given(
     options = [word for option in given for word in (option, tale.place("pretrain"))]
     answer = inside(verb, "tiny", *options, "--out", tmp_path / "out")
     assert_refused(answer, line)
+    assert not (tmp_path / "out").exists(), "nothing is begun without it"
 
 
 def test_examples_that_are_none_are_named_with_their_line(
@@ -177,6 +178,7 @@ def test_examples_that_are_none_are_named_with_their_line(
         data.write_text(text)
         words = ("sft", "tiny", "--from", tale.place("pretrain"), "--data", data)
         assert_refused(inside(*words, "--out", tmp_path / "out"), line)
+        assert not (tmp_path / "out").exists()
     words = ("sft", "tiny", "--from", tale.place("pretrain"), "--data", tmp_path)
     assert_refused(
         inside(*words, "--out", tmp_path / "other"), "traces.jsonl cannot be read", "a run that sampled some"

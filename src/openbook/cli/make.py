@@ -49,9 +49,11 @@ def run(
     The same command again goes on where the last one stopped; finished stages are kept.
     """
     request = Request("run", recipe, out, seed, overrides or (), resume, dry_run)
-    launch = _begun(request, inputs={})
+    launch = _asked(request, inputs={})
     if launch is None:
         return
+    if request.resume is None:
+        begin(launch)
     from openbook.cli.live import watched
     from openbook.cli.money import spending
     from openbook.r1.pipeline import run_story
@@ -136,36 +138,37 @@ def distill(
     _stage(Request("distill", recipe, out, seed, overrides or (), resume, dry_run), inputs)
 
 
-def _begun(request: Request, inputs: Mapping[str, Path]) -> Launch | None:
-    """The work to do, recorded in its folder; None when only the forecast was asked for, which is printed."""
+def _asked(request: Request, inputs: Mapping[str, Path]) -> Launch | None:
+    """The work that was asked for; None when only the forecast was, which is printed."""
     launch = prepare(request, inputs)
     if request.dry_run:
         from openbook.cli.plan import print_forecast
 
         print_forecast(launch)
         return None
-    if request.resume is None:
-        begin(launch)
     return launch
 
 
 def _stage(request: Request, inputs: Mapping[str, Path | None]) -> None:
-    launch = _begun(request, _found(inputs))
+    launch = _asked(request, _found(inputs))
     if launch is None:
         return
     from openbook.cli.live import watched
     from openbook.cli.money import spending
-    from openbook.r1.verbs import Order, run_stage
+    from openbook.r1.verbs import Order, open_stage
 
+    order = Order(
+        verb=request.verb,
+        config=launch.recipe.config,
+        out=launch.out,
+        seed=launch.seed,
+        inputs=launch.inputs,
+    )
+    run_stage = open_stage(order)  # refuses what is missing or unfit before anything is written
+    if request.resume is None:
+        begin(launch)
     with resumable(launch), watched(spending(launch.out)) as progress:
-        order = Order(
-            verb=request.verb,
-            config=launch.recipe.config,
-            out=launch.out,
-            seed=launch.seed,
-            inputs=launch.inputs,
-        )
-        result = run_stage(order, progress)
+        result = run_stage(progress)
     print(result)
 
 

@@ -25,9 +25,14 @@ from openbook.r1.learn import supervise
 from openbook.r1.pretrain import pretrain
 from openbook.r1.traces import data_ancestor, read_documents, to_examples
 from openbook.r1.zero import reinforce_by_rule
+from openbook.runs.manifest import Ancestor
 from openbook.runs.progress import Progress
 from openbook.runs.stop import StopSignal
 from openbook.tasks.registry import make_family
+
+
+Body = Callable[[Frame], Checkpoint]
+"""A stage whose inputs have been read: it computes, or goes on, inside a frame."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,67 +51,85 @@ class Order:
         return Checkpoint.open(self.inputs[role])
 
 
-def run_stage(order: Order, progress: Progress) -> Path:
-    """Run a stage, or go on with it -> the folder of its checkpoint."""
+def open_stage(order: Order) -> Callable[[Progress], Path]:
+    """Read and check what a stage is given -> what runs it, or goes on with it, to the folder of its checkpoint.
+
+    Nothing is written before it runs. Raises UserError for anything missing or unfit.
+    """
+    body, parents = _OPENERS[order.verb](order), _parents(order)
+
+    def run(progress: Progress) -> Path:
+        with StopSignal() as stop:
+            frame = Frame(
+                folder=order.out,
+                verb=order.verb,
+                stage=order.verb,
+                seed=order.seed,
+                recipe={"settings": dump(order.config), "seed": order.seed},
+                parents=parents,
+                machine=order.config.machine,
+                progress=progress,
+                stop=stop,
+            )
+            return body(frame).folder
+
+    return run
+
+
+def _parents(order: Order) -> list[Ancestor]:
     roles = [role for role in ("base", "teacher") if role in order.inputs]
     parents = [ancestor(role, Checkpoint.open(order.inputs[role])) for role in roles]
     if "data" in order.inputs:
         parents.append(data_ancestor(order.inputs["data"]))
-    with StopSignal() as stop:
-        frame = Frame(
-            folder=order.out,
-            verb=order.verb,
-            stage=order.verb,
-            seed=order.seed,
-            recipe={"settings": dump(order.config), "seed": order.seed},
-            parents=parents,
-            machine=order.config.machine,
-            progress=progress,
-            stop=stop,
-        )
-        return _RUNNERS[order.verb](order, frame).folder
+    return parents
 
 
-def _pretrain(order: Order, frame: Frame) -> Checkpoint:
+def _pretrain(order: Order) -> Body:
     config: PretrainConfig = order.config
-    return pretrain(config, frame)
+    return lambda frame: pretrain(config, frame)
 
 
-def _reinforce(order: Order, frame: Frame) -> Checkpoint:
+def _reinforce(order: Order) -> Body:
     config: ReinforceConfig = order.config
-    return reinforce_by_rule(config, frame, order.checkpoint("base", "--from"))
+    base = order.checkpoint("base", "--from")
+    return lambda frame: reinforce_by_rule(config, frame, base)
 
 
-def _finetune(order: Order, frame: Frame) -> Checkpoint:
+def _finetune(order: Order) -> Body:
     config: FinetuneConfig = order.config
     base = order.checkpoint("base", "--from")
     if "data" not in order.inputs:
         raise UserError("openbook sft needs examples", "name a JSONL file with --data PATH")
-    documents = read_documents(order.inputs["data"])
     tokenizer = tokenizer_of(base)
+    examples = to_examples(read_documents(order.inputs["data"]), tokenizer)
 
-    def body(work: Work) -> Checkpoint:
-        stream = EpochStream(to_examples(documents, tokenizer), seed=frame.seed)
-        checkpoint = supervise(work, frame.learner(base), tokenizer, stream, config.train)
-        examine(work, checkpoint, config.exam)
-        return checkpoint
+    def run(frame: Frame) -> Checkpoint:
+        def body(work: Work) -> Checkpoint:
+            stream = EpochStream(examples, seed=frame.seed)
+            checkpoint = supervise(work, frame.learner(base), tokenizer, stream, config.train)
+            examine(work, checkpoint, config.exam)
+            return checkpoint
 
-    return stage_checkpoint(frame, body)
+        return stage_checkpoint(frame, body)
+
+    return run
 
 
-def _distill(order: Order, frame: Frame) -> Checkpoint:
+def _distill(order: Order) -> Body:
     config: DistillConfig = order.config
-    return learn_from(
+    student = order.checkpoint("base", "--from")
+    teacher = order.checkpoint("teacher", "--teacher")
+    return lambda frame: learn_from(
         SelfTaughtConfig(sampling=config.sampling, train=config.train),
         config.exam,
         frame,
-        student=order.checkpoint("base", "--from"),
-        teacher=order.checkpoint("teacher", "--teacher"),
+        student=student,
+        teacher=teacher,
         family=make_family(config.family),
     )
 
 
-_RUNNERS: dict[str, Callable[[Order, Frame], Checkpoint]] = {
+_OPENERS: dict[str, Callable[[Order], Body]] = {
     "pretrain": _pretrain,
     "rl": _reinforce,
     "sft": _finetune,

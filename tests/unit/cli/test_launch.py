@@ -43,9 +43,9 @@ class ScriptedStory:
         (out / "story.json").write_text("[]")
         return out / "story.json"
 
-    def run_stage(self, order: Order, progress: Progress) -> Path:
+    def open_stage(self, order: Order) -> Callable[[Progress], Path]:
         self.told = {"order": order}
-        return order.out
+        return lambda progress: order.out
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def story(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedStory:
     """A scripted pipeline, the toy recipe under `run` and `rl`, and the current folder elsewhere."""
     scripted = ScriptedStory()
     monkeypatch.setattr("openbook.r1.pipeline.run_story", scripted.run_story)
-    monkeypatch.setattr("openbook.r1.verbs.run_stage", scripted.run_stage)
+    monkeypatch.setattr("openbook.r1.verbs.open_stage", scripted.open_stage)
     monkeypatch.setitem(SCHEMAS, "run", Toy)
     monkeypatch.setitem(SCHEMAS, "rl", Toy)
     monkeypatch.chdir(tmp_path)
