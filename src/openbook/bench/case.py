@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Generic
 
-from openbook.bench.contest import Line, Runner, Timing, interleave, median
+from openbook.bench.contest import Line, Runner, T, interleave, median
 from openbook.bench.limits import Limits, torch_threads
 from openbook.bench.machine import LoadNote, now, this_machine
 from openbook.bench.measurement import Measurement, show_number
@@ -39,32 +40,34 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Peer:
+class Peer(Generic[T]):
     """Somebody else's way to do the same work."""
 
     name: str
     modules: tuple[str, ...]
     """What has to be importable."""
-    open: Callable[[ExitStack], Runner]
+    open: Callable[[ExitStack], Runner[T]]
     """Makes it ready; what it holds is given back with the stack. UserError where it cannot run here."""
+    extra: str = "bench"
+    """What to install with openbook to have it."""
 
     def missing(self) -> str | None:
         """What is not installed, None where nothing is missing."""
         gone = [module for module in self.modules if importlib.util.find_spec(module) is None]
         return (
-            f"{self.name} is missing: no {' and no '.join(gone)}; pip install 'openbook[bench]'"
+            f"{self.name} is missing: no {' and no '.join(gone)}; pip install 'openbook[{self.extra}]'"
             if gone
             else None
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Contest:
+class Contest(Generic[T]):
     """A case made ready: ours can run, the peers can be opened, the limits are measured."""
 
-    ours: Runner
-    peers: tuple[Peer, ...]
-    lines: tuple[Line, ...]
+    ours: Runner[T]
+    peers: tuple[Peer[T], ...]
+    lines: tuple[Line[T], ...]
     best_peer_only: bool = False
     """Report only the peer that is best in each line: one peer with several ways to do the work."""
 
@@ -76,7 +79,7 @@ class Case:
     name: str
     about: str
     num_threads: int
-    prepare: Callable[[Setting, int, ExitStack], Contest]
+    prepare: Callable[[Setting, int, ExitStack], Contest[Any]]
 
 
 def choose_cases(cases: tuple[Case, ...], names: list[str]) -> list[Case]:
@@ -138,7 +141,7 @@ def run_case(case: Case, setting: Setting, tell: Tell) -> list[Measurement]:
     ]
 
 
-def _open(contest: Contest, stack: ExitStack) -> tuple[dict[str, Runner], dict[str, str]]:
+def _open(contest: Contest[T], stack: ExitStack) -> tuple[dict[str, Runner[T]], dict[str, str]]:
     """The contestants that can run, ours first, and why others cannot."""
     contestants, absent = {OURS: contest.ours}, {}
     for peer in contest.peers:
@@ -153,9 +156,7 @@ def _open(contest: Contest, stack: ExitStack) -> tuple[dict[str, Runner], dict[s
     return contestants, absent
 
 
-def _round_line(
-    case: Case, contest: Contest, setting: Setting, number: int, done: Mapping[str, Timing]
-) -> str:
+def _round_line(case: Case, contest: Contest[T], setting: Setting, number: int, done: Mapping[str, T]) -> str:
     line = contest.lines[0]
     figures = ", ".join(f"{name} {show_number(line.read(timing))}" for name, timing in done.items())
     return f"{case.name}: {number + 1} of {setting.repeats}: {figures} {line.unit}"
@@ -163,9 +164,9 @@ def _round_line(
 
 def _measurements(
     case: Case,
-    contest: Contest,
-    line: Line,
-    timings: Mapping[str, list[Timing]],
+    contest: Contest[T],
+    line: Line[T],
+    timings: Mapping[str, list[T]],
     absent: Mapping[str, str],
     notes: tuple[str, ...],
 ) -> list[Measurement]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from openbook.bench.measurement import Unit
+
+T = TypeVar("T")
+"""What one contestant did in one round: a Timing, or what a benchmark of other work reads its figures off."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,18 +49,18 @@ class Timing:
         return self.num_new_tokens / self.seconds
 
 
-Runner = Callable[[int], Timing]
+Runner = Callable[[int], T]
 """Does the work of one round, which differs from that of the others, and is equal for all contestants."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class Line(Generic[T]):
     """One figure of a contest: how it is read off a timing, and what the machine could do at most."""
 
     suffix: str
     """Behind the name of the case: `""`, or `-whole`."""
     unit: Unit
-    read: Callable[[Timing], float]
+    read: Callable[[T], float]
     limit: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -66,11 +70,11 @@ WARM_UP = -1
 
 
 def interleave(
-    contestants: Mapping[str, Runner],
+    contestants: Mapping[str, Runner[T]],
     *,
     repeats: int,
-    on_round: Callable[[int, Mapping[str, Timing]], None],
-) -> dict[str, list[Timing]]:
+    on_round: Callable[[int, Mapping[str, T]], None],
+) -> dict[str, list[T]]:
     """A B A B ...: after one uncounted round, each contestant `repeats` times, in turn.
 
     `on_round` hears the number of each counted round and what its contestants did.
@@ -78,7 +82,7 @@ def interleave(
     assert repeats >= 1
     for run in contestants.values():
         run(WARM_UP)
-    timings: dict[str, list[Timing]] = {name: [] for name in contestants}
+    timings: dict[str, list[T]] = {name: [] for name in contestants}
     for number in range(repeats):
         for name, run in contestants.items():
             timings[name].append(run(number))
@@ -86,6 +90,6 @@ def interleave(
     return timings
 
 
-def median(timings: Sequence[Timing], line: Line) -> float:
+def median(timings: Sequence[T], line: Line[T]) -> float:
     """The median of one figure over the rounds."""
     return statistics.median(line.read(timing) for timing in timings)

@@ -10,14 +10,17 @@ from openbook.pages.tables import ABSENT, Column, Table, text_table
 
 
 class Unit(StrEnum):
-    """What is counted: a rate is better when it is larger, a time when it is smaller."""
+    """What is counted: a rate is better when it is larger, a time or a size when it is smaller."""
 
     TOKENS_PER_SECOND = "tok/s"
+    TOKENS_PER_CPU_SECOND = "tok/CPU s"
     MILLISECONDS_PER_TOKEN = "ms/token"
+    SECONDS = "s"
+    MEGABYTES = "MB"
 
     @property
     def larger_is_better(self) -> bool:
-        return self is Unit.TOKENS_PER_SECOND
+        return self in (Unit.TOKENS_PER_SECOND, Unit.TOKENS_PER_CPU_SECOND)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

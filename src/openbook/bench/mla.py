@@ -48,7 +48,7 @@ def random_model(config: ModelConfig) -> Transformer:
     return model.eval()
 
 
-def prepare(context: int, setting: Setting, num_threads: int, stack: ExitStack) -> Contest:
+def prepare(context: int, setting: Setting, num_threads: int, stack: ExitStack) -> Contest[Timing]:
     """One token after the other behind `context` tokens; reading those is not counted."""
     model = random_model(CONFIG)
     num_new = NUM_TOKENS + 1  # the first ends the reading of the prompt
@@ -60,7 +60,7 @@ def prepare(context: int, setting: Setting, num_threads: int, stack: ExitStack) 
     def run(number: int) -> Timing:
         return ours.generate(Work(prompts=[prompt(number)], max_new_tokens=num_new))[1]
 
-    def open_peer(stack: ExitStack) -> Runner:
+    def open_peer(stack: ExitStack) -> Runner[Timing]:
         from openbook.bench.peers.transformers import TransformersPeer
 
         peer = stack.enter_context(TransformersPeer.open(model, torch.bfloat16))
@@ -69,7 +69,7 @@ def prepare(context: int, setting: Setting, num_threads: int, stack: ExitStack) 
     cache_bytes = context * count(CONFIG).kv_bytes_per_token()
     num_bytes = weight_bytes(model, "bf16") + cache_bytes
     bandwidth = setting.limits.read_bandwidth(num_threads, num_bytes)
-    line = Line(
+    line: Line[Timing] = Line(
         suffix="",
         unit=Unit.MILLISECONDS_PER_TOKEN,
         read=lambda timing: timing.decode_milliseconds,

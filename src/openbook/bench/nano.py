@@ -70,7 +70,7 @@ def read_nano(setting: Setting) -> Nano:
     )
 
 
-def prepare_rollouts(setting: Setting, num_threads: int, stack: ExitStack) -> Contest:
+def prepare_rollouts(setting: Setting, num_threads: int, stack: ExitStack) -> Contest[Timing]:
     """Groups of 16 answers to 16 problems in fp32 and independent of each other, as RL samples them."""
     nano = read_nano(setting)
     stops = () if nano.stop_token_id is None else (nano.stop_token_id,)
@@ -89,7 +89,7 @@ def prepare_rollouts(setting: Setting, num_threads: int, stack: ExitStack) -> Co
         )
         return ours.generate(work)[1]
 
-    def open_peer(stack: ExitStack) -> Runner:
+    def open_peer(stack: ExitStack) -> Runner[Timing]:
         from openbook.bench.peers.transformers import TransformersPeer
 
         peer = stack.enter_context(TransformersPeer.open(nano.model, torch.float32))
@@ -104,7 +104,7 @@ def prepare_rollouts(setting: Setting, num_threads: int, stack: ExitStack) -> Co
     return Contest(ours=run, peers=(peer,), lines=(_rollout_line(nano, setting, num_threads),))
 
 
-def _rollout_line(nano: Nano, setting: Setting, num_threads: int) -> Line:
+def _rollout_line(nano: Nano, setting: Setting, num_threads: int) -> Line[Timing]:
     """All of a rollout, each prompt read once, against the rate of fp32 products."""
     num_prompt = sum(map(len, nano.prompts(0)))
     num_new = NUM_PROBLEMS * NUM_SAMPLES * nano.max_tokens
@@ -127,7 +127,7 @@ def _rollout_line(nano: Nano, setting: Setting, num_threads: int) -> Line:
     )
 
 
-def prepare_speculation(setting: Setting, num_threads: int, stack: ExitStack) -> Contest:
+def prepare_speculation(setting: Setting, num_threads: int, stack: ExitStack) -> Contest[Timing]:
     """Problems one after the other, greedy, with drafts of the MTP module against the same without."""
     nano = read_nano(setting)
     stops = () if nano.stop_token_id is None else (nano.stop_token_id,)
@@ -135,7 +135,7 @@ def prepare_speculation(setting: Setting, num_threads: int, stack: ExitStack) ->
     room = Room(num_rows=1, num_positions=2 * longest + nano.max_tokens)
     drafting = Ours(nano.model, replace(room, num_drafts=NUM_DRAFTS), stop_token_ids=stops)
 
-    def runner(ours: Ours) -> Runner:
+    def runner(ours: Ours) -> Runner[Timing]:
         return lambda number: ours.generate(
             Work(prompts=nano.prompts(number), max_new_tokens=nano.max_tokens)
         )[1]
@@ -146,7 +146,7 @@ def prepare_speculation(setting: Setting, num_threads: int, stack: ExitStack) ->
         open=lambda stack: runner(Ours(nano.model, room, stop_token_ids=stops)),
     )
     notes = ("random weights: drafts are hardly ever accepted",) if setting.checkpoint is None else ()
-    line = Line(
+    line: Line[Timing] = Line(
         suffix="",
         unit=Unit.TOKENS_PER_SECOND,
         read=lambda timing: timing.whole_rate,

@@ -38,10 +38,10 @@ def _prompts(round_number: int, num_prompts: int, length: int) -> list[list[int]
     return random_prompts(round_number, num_prompts=num_prompts, length=length, vocab_size=VOCAB_SIZE)
 
 
-def llama_cpp_peer(encoding: str, setting: Setting, num_threads: int, sizes: tuple[int, int]) -> Peer:
+def llama_cpp_peer(encoding: str, setting: Setting, num_threads: int, sizes: tuple[int, int]) -> Peer[Timing]:
     """llama.cpp with the same weights in `encoding`; `sizes`: tokens of the prompt, and new ones."""
 
-    def open_peer(stack: ExitStack) -> Runner:
+    def open_peer(stack: ExitStack) -> Runner[Timing]:
         from openbook.bench.peers.gguf_files import encoded_as
         from openbook.bench.peers.worker import Worker
 
@@ -63,7 +63,7 @@ def llama_cpp_peer(encoding: str, setting: Setting, num_threads: int, sizes: tup
     return Peer(name=f"llama.cpp {encoding}", modules=_LLAMA_CPP, open=open_peer)
 
 
-def prepare_decode(weights: Weights, setting: Setting, num_threads: int, stack: ExitStack) -> Contest:
+def prepare_decode(weights: Weights, setting: Setting, num_threads: int, stack: ExitStack) -> Contest[Timing]:
     """Batch 1 behind a short prompt: bound by how fast the weights can be read."""
     model = GgufCheckpoint.open(setting.find_smollm2()).load()
     num_positions = DECODE_PROMPT + DECODE_TOKENS
@@ -74,7 +74,7 @@ def prepare_decode(weights: Weights, setting: Setting, num_threads: int, stack: 
     peers = [llama_cpp_peer(encoding, setting, num_threads, sizes) for encoding in ENCODINGS[weights]]
     if weights == "bf16":
         peers.append(_transformers_decode(model))
-    line = Line(
+    line: Line[Timing] = Line(
         suffix="",
         unit=Unit.TOKENS_PER_SECOND,
         read=lambda timing: timing.decode_rate,
@@ -89,8 +89,8 @@ def prepare_decode(weights: Weights, setting: Setting, num_threads: int, stack: 
     return Contest(ours=run, peers=tuple(peers), lines=(line,))
 
 
-def _transformers_decode(model: Transformer) -> Peer:
-    def open_peer(stack: ExitStack) -> Runner:
+def _transformers_decode(model: Transformer) -> Peer[Timing]:
+    def open_peer(stack: ExitStack) -> Runner[Timing]:
         from openbook.bench.peers.transformers import TransformersPeer
 
         peer = stack.enter_context(TransformersPeer.open(model, torch.bfloat16))
@@ -99,7 +99,7 @@ def _transformers_decode(model: Transformer) -> Peer:
     return Peer(name="transformers bf16", modules=("transformers",), open=open_peer)
 
 
-def prepare_prefill(setting: Setting, num_threads: int, stack: ExitStack) -> Contest:
+def prepare_prefill(setting: Setting, num_threads: int, stack: ExitStack) -> Contest[Timing]:
     """One prompt of 512 tokens up to its first new token: bound by how fast matrices multiply."""
     model = GgufCheckpoint.open(setting.find_smollm2()).load()
     ours = Ours(stored_as(model, "bf16"), Room(num_rows=1, num_positions=PREFILL_PROMPT + 1))
@@ -111,7 +111,7 @@ def prepare_prefill(setting: Setting, num_threads: int, stack: ExitStack) -> Con
         model.config, num_prompt_tokens=PREFILL_PROMPT - 1, num_new_tokens=1, context=PREFILL_PROMPT // 2
     )
     rate = setting.limits.gemm_rate(num_threads, torch.bfloat16)
-    line = Line(
+    line: Line[Timing] = Line(
         suffix="",
         unit=Unit.TOKENS_PER_SECOND,
         read=lambda timing: timing.prefill_rate,
@@ -126,13 +126,13 @@ def prepare_prefill(setting: Setting, num_threads: int, stack: ExitStack) -> Con
     return Contest(ours=run, peers=peers, lines=(line,), best_peer_only=True)
 
 
-def prepare_batch(setting: Setting, num_threads: int, stack: ExitStack) -> Contest:
+def prepare_batch(setting: Setting, num_threads: int, stack: ExitStack) -> Contest[Timing]:
     """64 prompts of 64 tokens, 128 new ones each, sampled."""
     model = GgufCheckpoint.open(setting.find_smollm2()).load()
     num_positions = BATCH_PROMPT + BATCH_TOKENS
     ours = Ours(stored_as(model, "bf16"), Room(num_rows=BATCH_ROWS, num_positions=num_positions))
 
-    def open_peer(stack: ExitStack) -> Runner:
+    def open_peer(stack: ExitStack) -> Runner[Timing]:
         from openbook.bench.peers.transformers import TransformersPeer
 
         peer = stack.enter_context(TransformersPeer.open(model, torch.bfloat16))
@@ -153,7 +153,7 @@ def prepare_batch(setting: Setting, num_threads: int, stack: ExitStack) -> Conte
     return Contest(ours=run, peers=(peer,), lines=_batch_lines(model, setting, num_threads))
 
 
-def _batch_lines(model: Transformer, setting: Setting, num_threads: int) -> tuple[Line, Line]:
+def _batch_lines(model: Transformer, setting: Setting, num_threads: int) -> tuple[Line[Timing], Line[Timing]]:
     """Decode time only against the rate of bf16 products; and all of it, prompts included."""
     config = model.config
     num_bytes = weight_bytes(model, "bf16")
@@ -168,7 +168,7 @@ def _batch_lines(model: Transformer, setting: Setting, num_threads: int) -> tupl
         context=(BATCH_PROMPT + BATCH_TOKENS) // 2,
     )
     by_reading = show_number(BATCH_ROWS * bandwidth / num_bytes)
-    decode = Line(
+    decode: Line[Timing] = Line(
         suffix="",
         unit=Unit.TOKENS_PER_SECOND,
         read=lambda timing: timing.decode_rate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,23 +69,56 @@ def bench_engine(
 
     Results go to stdout; progress, the machine and its load to stderr.
     """
-    from openbook.bench.case import Setting, choose_cases
+    from openbook.bench.case import choose_cases
     from openbook.bench.engine import CASES
-    from openbook.cli.shelf import find_checkpoint, find_recipe
+    from openbook.cli.shelf import find_checkpoint
 
     chosen = choose_cases(CASES, cases or [])
     if list_cases:
         _list(chosen, as_json=as_json)
         return
-    setting = Setting(
-        repeats=repeats,
-        num_threads=threads,
+    setting = replace(
+        _setting(repeats, threads),
         checkpoint=None if checkpoint is None else find_checkpoint(checkpoint),
-        find_smollm2=_find_smollm2,
-        nano_recipe=find_recipe("nano", "run"),
         cache_folder=cache or _default_cache(),
     )
     _measure(chosen, setting, as_json=as_json)
+
+
+@app.command("rl")
+def bench_rl(
+    cases: Cases = None,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    list_cases: ListCases = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a step of reinforcement learning beside TRL.
+
+    Each contestant has a process of its own. Results go to stdout; progress, the machine and its load to
+    stderr.
+    """
+    from openbook.bench.case import choose_cases
+    from openbook.bench.rl import CASES
+
+    chosen = choose_cases(CASES, cases or [])
+    if list_cases:
+        _list(chosen, as_json=as_json)
+        return
+    _measure(chosen, _setting(repeats, threads), as_json=as_json)
+
+
+def _setting(repeats: int, threads: int | None) -> Setting:
+    from openbook.bench.case import Setting
+    from openbook.cli.shelf import find_recipe
+
+    return Setting(
+        repeats=repeats,
+        num_threads=threads,
+        find_smollm2=_find_smollm2,
+        nano_recipe=find_recipe("nano", "run"),
+        cache_folder=_default_cache(),
+    )
 
 
 def _find_smollm2() -> Path:

@@ -58,7 +58,7 @@ def test_without_a_limit_there_is_no_fraction() -> None:
 
 @pytest.mark.parametrize("unit", Unit)
 def test_every_unit_has_a_direction(unit: Unit) -> None:
-    assert unit.larger_is_better == unit.endswith("/s")
+    assert unit.larger_is_better == unit.startswith("tok/")
 
 
 def test_the_table_says_all_in_plain_text_and_each_note_once() -> None:

@@ -83,13 +83,37 @@ class Worker:
             self._process.kill()
 
 
-def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """The other end: say that it is ready, then answer every question until there are no more.
+class Questions:
+    """The other end: what is asked, one after the other, and the way back."""
 
-    What a library prints meanwhile goes to stderr.
-    """
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
-        os.dup2(2, 1)
-        print(json.dumps({"ready": True}), file=answers, flush=True)
-        for line in sys.stdin:
-            print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+    def __init__(self, answers: IO[str]) -> None:
+        self._answers = answers
+
+    @classmethod
+    @contextmanager
+    def open(cls) -> Iterator[Questions]:
+        """For as long as the block lasts, what a library prints goes to stderr."""
+        with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+            os.dup2(2, 1)
+            yield cls(answers)
+
+    def ready(self) -> None:
+        """Say that questions can come."""
+        self.answer({"ready": True})
+
+    def next(self) -> dict[str, Any] | None:
+        """Wait for a question; None when there are no more."""
+        line = sys.stdin.readline()
+        question: dict[str, Any] | None = json.loads(line) if line else None
+        return question
+
+    def answer(self, answer: dict[str, Any]) -> None:
+        print(json.dumps(answer), file=self._answers, flush=True)
+
+
+def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Say that it is ready, then answer every question until there are no more."""
+    with Questions.open() as questions:
+        questions.ready()
+        while (question := questions.next()) is not None:
+            questions.answer(answer(question))
