@@ -1,4 +1,4 @@
-"""`openbook doctor`: what this machine offers, what openbook will use of it, and why."""
+"""`openbook doctor`: what this machine offers and what is used of it; or what is wrong with a run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,31 @@ import os
 import platform
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from openbook.cli.options import Json, Root
 
+if TYPE_CHECKING:
+    from openbook.runs.case import Diagnosis
+    from openbook.runs.run import Run
 
-def doctor(root: Root = Path("out"), as_json: Json = False) -> None:
-    """Say what this machine offers and what is used of it."""
+RunName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN",
+        show_default=False,
+        help="A run, or a folder of runs, to be examined: a folder, or enough of a run's id.",
+    ),
+]
+
+
+def doctor(run: RunName = None, root: Root = Path("out"), as_json: Json = False) -> None:
+    """Say what this machine offers, or what is wrong with a run."""
+    if run is not None:
+        _diagnose(run, root, as_json)
+        return
     from openbook.cli.render import print_json, print_pairs
     from openbook.units import show_bytes
 
@@ -101,3 +119,49 @@ def _why_no_gpu(cuda_version: str | None) -> str:
     if cuda_version is None:
         return "this build of torch is for processors only"
     return f"torch is built for CUDA {cuda_version} but sees no GPU"
+
+
+def _diagnose(name: str, root: Path, as_json: bool) -> None:
+    """What is found in each run that `name` stands for, the gravest first."""
+    from dataclasses import asdict
+
+    from openbook.cli.render import print_json
+    from openbook.runs.diagnosis import case_of, diagnose
+
+    examined = [(run, diagnose(case_of(run))) for run in _runs_named(name, root)]
+    if as_json:
+        print_json([{**_heading(run), "diagnoses": list(map(asdict, found))} for run, found in examined])
+        return
+    for number, (run, found) in enumerate(examined):
+        print("\n" * min(1, number) + "  ".join(str(part) for part in _heading(run).values()), "steps")
+        print("\n".join(map(_paragraph, found)) or "  nothing to say")
+
+
+def _runs_named(name: str, root: Path) -> list[Run]:
+    """One run, or all below a folder that is no run. Raises UserError."""
+    from openbook.runs.store import find_runs, resolve_run
+
+    below = find_runs(Path(name), on_broken=lambda _: None) if Path(name).is_dir() else []
+    return below or [resolve_run(name, root)]
+
+
+def _heading(run: Run) -> dict[str, Any]:
+    rows = run.metrics()
+    steps = int(rows[-1]["step"]) if rows else 0
+    return {"run": run.manifest.id, "stage": run.manifest.stage, "status": str(run.status), "steps": steps}
+
+
+def _paragraph(found: Diagnosis) -> str:
+    """A diagnosis on a few lines: its gravity and what it is, then the numbers, then what to change."""
+    import textwrap
+
+    width = max(60, min(100, shutil.get_terminal_size().columns))
+    lines = (
+        (f"{found.severity:<9}", f"{found.name}: {found.what}"),
+        ("  seen in  ", found.evidence),
+        ("  change   ", found.mend),
+    )
+    return "\n".join(
+        textwrap.fill(text, width, initial_indent=f"  {label:<11}", subsequent_indent=" " * 13)
+        for label, text in lines
+    )

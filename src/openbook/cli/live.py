@@ -1,7 +1,7 @@
 """What a person sees while work goes on: a live bar on a terminal, plain lines elsewhere.
 
 Both show the stage, the step, the rate, the time left, the money spent so far and the metrics
-that matter most. They write to stderr, for stdout is for results.
+that matter most, and say once what the doctor would warn of. They write to stderr, for stdout is for results.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TextIO
 
+from openbook.runs.diagnosis import Watch
 from openbook.runs.progress import Progress
 from openbook.units import show_count, show_seconds
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
+
+    from openbook.runs.case import Diagnosis
 
 Spent = Callable[[], str]
 Clock = Callable[[], float]
@@ -89,16 +92,20 @@ class Lines:
         self._clock = clock
         self._stage = ""
         self._pace = Pace(0, clock)
+        self._watch = Watch()
         self._started = self._written = clock()
 
     def start(self, stage: str, total_steps: int) -> None:
         self._stage = stage
         self._pace = Pace(total_steps, self._clock)
+        self._watch = Watch()
         self._started = self._written = self._clock()
         self._write(f"{stage}: {total_steps} steps")
 
     def advance(self, step: int, metrics: Mapping[str, float]) -> None:
         self._pace.reach(step)
+        for one in self._watch.see(step, metrics):
+            self._write(warning_line(f"{self._stage} {step}/{self._pace.total_steps}", one))
         if self._clock() - self._written < SECONDS_BETWEEN_LINES:
             return
         self._written = self._clock()
@@ -136,12 +143,16 @@ class Bar:
         self._spent = spent
         self._clock = clock
         self._pace = Pace(0, clock)
+        self._watch = Watch()
+        self._stage = ""
         self._started = clock()
         self._task: TaskID | None = None
 
     def start(self, stage: str, total_steps: int) -> None:
         self._drop_task()
+        self._stage = stage
         self._pace = Pace(total_steps, self._clock)
+        self._watch = Watch()
         self._started = self._clock()
         self._task = self._rich.add_task(stage, total=total_steps, details=f"0/{total_steps}")
         self._rich.start()
@@ -150,6 +161,8 @@ class Bar:
         assert self._task is not None, "start a stage before advancing it"
         self._pace.reach(step)
         where = f"{step}/{self._pace.total_steps}"
+        for one in self._watch.see(step, metrics):
+            self.note(warning_line(f"{self._stage} {where}", one))
         parts = (where, self._pace.show(), self._spent(), show_metrics(metrics))
         self._rich.update(self._task, completed=step, details="  ".join(part for part in parts if part))
 
@@ -170,6 +183,11 @@ class Bar:
             self._rich.remove_task(self._task)
             self._rich.refresh()
             self._task = None
+
+
+def warning_line(where: str, found: Diagnosis) -> str:
+    """`zero 35/60  warning: entropy is gone ... (entropy 0.4 -> 0.01); raise epsilon_high ...`."""
+    return f"{where}  {found.severity}: {found.what} ({found.evidence}); {found.mend}"
 
 
 def finish_line(stage: str, seconds: float, spent: str, summary: str) -> str:
