@@ -54,7 +54,8 @@ def parse(cls: type[T], data: Mapping[str, Any], *, where: str = "") -> T:
     """`data` checked against the config class `cls`.
 
     `where` is the dotted key of `data` itself, for the errors. Raises UserError for an
-    unknown, missing or unfit value, naming its full dotted key.
+    unknown, missing or unfit value, naming its full dotted key. A class may have a class variable
+    ALIASES: what keys of other systems are called here.
     """
     if not isinstance(data, Mapping):
         raise UserError(f"{where or cls.__name__}: expected a table, not {_show(data)}")
@@ -62,7 +63,9 @@ def parse(cls: type[T], data: Mapping[str, Any], *, where: str = "") -> T:
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in data:
         if key not in fields:
-            raise UserError(f"{_join(where, str(key))}: unknown key", nearest(str(key), list(fields)))
+            known = getattr(cls, "ALIASES", {}).get(key)
+            mend = f"here that is {known}" if known else nearest(str(key), list(fields))
+            raise UserError(f"{_join(where, str(key))}: unknown key", mend)
     for name, field in fields.items():
         if name not in data and _is_required(field):
             raise UserError(f"{_join(where, name)}: missing", f"it has no default in {cls.__name__}")

@@ -91,7 +91,7 @@ def test_the_sampler_and_the_trainer_agree_on_every_log_probability(
     batch = make_policy_batch([(one, 0.0) for one in completions], pad_id=0)
     with torch.no_grad():
         scored, entropy, _ = completion_logprobs(model, batch, temperature=temperature)
-    torch.testing.assert_close(scored, batch.old_logprobs_BT, atol=1e-5, rtol=0)
+    torch.testing.assert_close(scored, batch.sampler_logprobs_BT, atol=1e-5, rtol=0)
     assert (scored[batch.mask_BT.bool()] < 0).all()
     assert (scored[~batch.mask_BT.bool()] == 0).all() and (entropy[~batch.mask_BT.bool()] == 0).all()
 

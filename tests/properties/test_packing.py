@@ -97,7 +97,7 @@ def test_a_policy_batch_marks_each_completion_token_where_it_is_predicted(
     for row, one in enumerate(completions):
         marked = batch.mask_BT[row].bool()
         assert batch.targets_BT[row][marked].tolist() == list(one.token_ids)
-        assert batch.old_logprobs_BT[row][marked].tolist() == list(one.logprobs)
-        assert (batch.old_logprobs_BT[row][~marked] == 0).all()
+        assert batch.sampler_logprobs_BT[row][marked].tolist() == list(one.logprobs)
+        assert (batch.sampler_logprobs_BT[row][~marked] == 0).all()
         assert batch.tokens_BT[row][batch.valid_BT[row]].tolist() == [*one.prompt_ids, *one.token_ids][:-1]
         assert (batch.tokens_BT[row, len(one.prompt_ids) + len(one.token_ids) :] == PAD).all()

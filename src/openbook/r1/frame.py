@@ -97,10 +97,11 @@ class Work:
         kept = [line.usage for number, line in enumerate(self.run.usage_lines()) if number not in lost]
         self.device_microseconds = sum(usage.device_microseconds for usage in kept)
 
-    def engine(self, model: Transformer, tokenizer: Tokenizer) -> Engine:
+    def engine(self, model: Transformer, tokenizer: Tokenizer, *, return_experts: bool = False) -> Engine:
         """What samples in this run: chosen when it began, kept when it is resumed. UserError if it is gone.
 
         The native kernels sample deterministically, so that a completion depends on nothing beside it.
+        `return_experts` is for a trainer that replays what the gates chose.
         """
         begun_with = self.run.manifest.sampler or "a sampler without a name"
         decode: Decode = "native" if begun_with.startswith("native") else "torch"
@@ -115,7 +116,8 @@ class Work:
             self.frame.progress.note(
                 f"{self.frame.stage}: begun with {begun_with}, goes on with {now}: the bits may differ"
             )
-        return engine_for(model, tokenizer, EngineConfig(decode=decode, deterministic=decode == "native"))
+        config = EngineConfig(decode=decode, deterministic=decode == "native", return_experts=return_experts)
+        return engine_for(model, tokenizer, config)
 
     def on_step(self, report: StepReport) -> None:
         """Book, log and show one step; the hook of the training loop."""

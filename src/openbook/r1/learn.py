@@ -62,7 +62,7 @@ def reinforce(work: Work, start: Checkpoint, arena: Arena) -> Checkpoint:
     model = work.frame.learner(start).train()
     companions = {REFERENCE: work.frame.learner(start)} if config.beta else {}
     state = TrainState(model=model, optimizers=Optimizers(model, config.optim), companions=companions)
-    engine = work.engine(model, tokenizer)
+    engine = work.engine(model, tokenizer, return_experts=config.routing_replay)
     step = policy_step(config, arena.environment, engine)
 
     def advance(state: TrainState) -> StepReport:

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Sequence
 from openbook.engine.types import FinishReason
 from openbook.evals.thinking import has_steps
 from openbook.rl.advantage import has_signal
-from openbook.rl.types import RewardedGroup, Rollout
+from openbook.rl.types import Group, Rollout
 from openbook.tasks.problem import Outcome
 
+UNSCORED = (Outcome.UNSCORABLE, Outcome.TIMED_OUT, Outcome.CRASHED)
 
-def rollout_metrics(groups: Sequence[RewardedGroup]) -> dict[str, float]:
+
+def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """Means over all rollouts; `zero_variance_groups` is the share of groups that teach nothing."""
-    rollouts = [rollout for group in groups for rollout in group.group.rollouts]
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
     scored = [one for one in rollouts if one.scored.reward.scored]
     correct = [one for one in rollouts if one.scored.verdict.correct]
     judged = [one for one in rollouts if one.scored.verdict.outcome in (Outcome.CORRECT, Outcome.WRONG)]
@@ -30,6 +32,8 @@ def rollout_metrics(groups: Sequence[RewardedGroup]) -> dict[str, float]:
         "zero_variance_groups": mean(not has_signal(group) for group in groups),
         "unscored_share": 1 - len(scored) / len(rollouts),
     }
+    for outcome in UNSCORED:
+        metrics[f"unscored_{outcome}"] = mean(one.scored.verdict.outcome is outcome for one in rollouts)
     for part in sorted({part for one in scored for part in one.scored.reward.parts}):
         metrics[f"reward_{part}"] = mean(
             one.scored.reward.parts[part] for one in scored if part in one.scored.reward.parts

@@ -1,23 +1,54 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
-from openbook.rl.loss import LossTerms, grpo_loss, k3
+from openbook.rl.aggregation import StepSize
+from openbook.rl.loss import AGGREGATIONS, LossInputs, LossTerms, policy_loss
+from openbook.rl.objective import OPTIONS, ObjectiveConfig
+from openbook.rl.surrogate import SURROGATES
 
 EPSILON, BETA = 0.2, 0.04
+GRPO = ObjectiveConfig(epsilon=EPSILON, beta=BETA)
 
 
 def loss_of(
-    logprobs: Tensor, old: Tensor, ref: Tensor, advantages: Tensor, mask: Tensor, count: int | None = None
+    logprobs: Tensor,
+    old: Tensor,
+    ref: Tensor | None,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    config: ObjectiveConfig = GRPO,
+    whole: Tensor | None = None,
+    num_batches: int = 1,
+    **more: Tensor,
 ) -> LossTerms:
-    return grpo_loss(
-        logprobs, old, ref, advantages, mask, epsilon=EPSILON, beta=BETA, num_completions=count or len(mask)
+    """The loss of a batch; `whole` is the mask of the step that it is part of."""
+    whole = mask if whole is None else whole
+    size = StepSize(
+        num_completions=len(whole),
+        num_tokens=int(whole.sum()),
+        num_batches=num_batches,
+        max_tokens=10,
+        num_measured=int(whole.any(1).sum()),
     )
+    inputs = LossInputs(
+        logprobs_BT=logprobs,
+        entropy_BT=more.get("entropy", torch.zeros_like(mask)),
+        old_logprobs_BT=old,
+        sampler_logprobs_BT=more.get("sampler", old),
+        ref_logprobs_BT=ref,
+        weights=more.get("weights"),
+        advantages_B=advantages,
+        mask_BT=mask,
+    )
+    return policy_loss(inputs, config, size)
 
 
 def by_the_formula(
@@ -95,33 +126,12 @@ def test_the_clip_is_one_sided_for_each_sign_of_the_advantage(
 ) -> None:
     logprob = torch.tensor([[math.log(ratio) - 1.0]], requires_grad=True)
     old, ones = torch.tensor([[-1.0]]), torch.ones(1, 1)
-    terms = grpo_loss(
-        logprob, old, old, torch.tensor([advantage]), ones, epsilon=0.2, beta=0.0, num_completions=1
-    )
+    terms = loss_of(logprob, old, None, torch.tensor([advantage]), ones)
     terms.total.backward()  # type: ignore[no-untyped-call]
     assert float(terms.total.detach()) == pytest.approx(-surrogate, abs=1e-6)
     assert logprob.grad is not None
     assert float(logprob.grad) == pytest.approx(-advantage * ratio if moves else 0.0, abs=1e-5)
     assert float(terms.clipped) == float(not moves)
-
-
-@pytest.mark.parametrize(
-    ("log_ratio", "value"),
-    [(0.0, 0.0), (0.1, 0.0051709), (-0.1, 0.0048374), (1.0, 0.718282), (-1.0, 0.367879)],
-)
-def test_k3_has_the_values_of_the_text_book(log_ratio: float, value: float) -> None:
-    """At ln(reference / policy), as John Schulman wrote the estimate down."""
-    policy = torch.tensor(-2.0, dtype=torch.float64)
-    assert float(k3(policy, policy + log_ratio)) == pytest.approx(value, abs=1e-6)
-
-
-def test_k3_pulls_towards_the_reference() -> None:
-    for reference in (-1.0, -3.0):
-        policy = torch.tensor(-2.0, requires_grad=True)
-        k3(policy, torch.tensor(reference)).backward()  # type: ignore[no-untyped-call]
-        assert policy.grad is not None
-        assert (float(policy.grad) < 0) == (reference > -2.0)
-        assert float(policy.grad) == pytest.approx(1 - math.exp(reference + 2.0), abs=1e-6)
 
 
 def test_every_completion_counts_the_same_whatever_its_length() -> None:
@@ -146,20 +156,138 @@ def test_a_group_by_hand() -> None:
     assert float(terms.clipped) == pytest.approx((0 + 1 / 2) / 2)
 
 
-def test_batches_of_a_step_add_up_to_the_whole() -> None:
+ALL = {
+    "grpo": GRPO,
+    "dr_grpo": ObjectiveConfig(loss_type="dr_grpo", beta=BETA),
+    "dapo": ObjectiveConfig(loss_type="dapo", epsilon_high=0.28, clip_ratio_c=3.0, beta=BETA),
+    "bnpo": ObjectiveConfig(loss_type="bnpo", beta=BETA),
+    "cispo": ObjectiveConfig(loss_type="cispo", epsilon_high=5.0, beta=BETA),
+    "gspo": ObjectiveConfig(loss_type="gspo", epsilon=3e-4, epsilon_high=4e-4, beta=BETA),
+    "sapo": ObjectiveConfig(loss_type="sapo", beta=BETA),
+    "reinforce": ObjectiveConfig(loss_type="reinforce", beta=BETA),
+}
+
+
+def test_every_loss_is_known_to_every_table() -> None:
+    assert ALL.keys() == OPTIONS.keys() == SURROGATES.keys() == AGGREGATIONS.keys()
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "bnpo"])
+def test_batches_of_a_step_add_up_to_the_whole(name: str) -> None:
+    config = replace(ALL[name], entropy_coef=0.01)
     logprobs, old, ref, advantages, mask = draw()
-    whole = loss_of(logprobs, old, ref, advantages, mask)
-    (gradient,) = torch.autograd.grad(whole.total, logprobs)
+    entropy = -logprobs * mask
+    whole = loss_of(logprobs, old, ref, advantages, mask, config=config, entropy=entropy)
+    (gradient,) = torch.autograd.grad(whole.total, logprobs, retain_graph=True)
     for cuts in ((0, 1, 6), (0, 2, 4, 6), tuple(range(7))):
         parts = [
-            loss_of(logprobs[a:b], old[a:b], ref[a:b], advantages[a:b], mask[a:b], count=6)
+            loss_of(
+                *(one[a:b] for one in (logprobs, old, ref, advantages, mask)),
+                config=config,
+                whole=mask,
+                entropy=entropy[a:b],
+            )
             for a, b in pairwise(cuts)
         ]
         total = torch.stack([part.total for part in parts]).sum()
         torch.testing.assert_close(total, whole.total, atol=1e-12, rtol=1e-12)
-        torch.testing.assert_close(torch.autograd.grad(total, logprobs)[0], gradient, atol=1e-12, rtol=1e-12)
-        assert sum(float(part.kl) for part in parts) == pytest.approx(float(whole.kl), rel=1e-12)
-        assert sum(float(part.clipped) for part in parts) == pytest.approx(float(whole.clipped), rel=1e-12)
+        again = torch.autograd.grad(total, logprobs, retain_graph=True)[0]
+        torch.testing.assert_close(again, gradient, atol=1e-12, rtol=1e-12)
+        for part in ("kl", "clipped", "weight"):
+            added = sum(float(getattr(one, part)) for one in parts)
+            assert added == pytest.approx(float(getattr(whole, part)), rel=1e-12)
+
+
+# On policy, every ratio 1, with advantages 1 for one token and -3 for four: minus the mean advantage.
+MEANS = {
+    "grpo": -(1 - 3) / 2,
+    "gspo": -(1 - 3) / 2,
+    "dapo": -(1 - 12) / 5,
+    "dr_grpo": -(1 - 12) / (2 * 10),
+    "sapo": -(2 * 1 - 2 / 1.05 * 3) / 2,  # sigmoid(0) 4 / tau = 2 / tau
+    "cispo": -(1 - 12) / 5 * -1.0,  # times log pi = -1
+    "reinforce": -(1 - 12) / 5 * -1.0,
+    "bnpo": -(1 - 12) / 5,
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_who_counts_how_much_by_hand(name: str) -> None:
+    mask = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1]])
+    logprobs = torch.full((2, 4), -1.0)
+    terms = loss_of(logprobs, logprobs, logprobs, torch.tensor([1.0, -3.0]), mask, config=ALL[name])
+    assert float(terms.total) == pytest.approx(MEANS[name], rel=1e-6)
+    assert (float(terms.kl), float(terms.clipped), float(terms.weight)) == (0.0, 0.0, 1.0)
+
+
+def test_bnpo_depends_on_how_the_step_is_cut() -> None:
+    mask = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1]])
+    logprobs, advantages = torch.full((2, 4), -1.0), torch.tensor([1.0, -3.0])
+    parts = [
+        loss_of(
+            *(one[row : row + 1] for one in (logprobs, logprobs, logprobs, advantages, mask)),
+            config=ALL["bnpo"],
+            whole=mask,
+            num_batches=2,
+        )
+        for row in range(2)
+    ]
+    assert sum(float(part.total) for part in parts) == pytest.approx(-(1 - 3) / 2)
+
+
+def test_the_kl_with_its_correction_has_the_gradient_of_the_ratio_times_it() -> None:
+    logprobs, old, ref, advantages, mask = draw()
+    config = replace(GRPO, use_bias_correction_kl=True, kl_estimator="k1")
+    plain = loss_of(logprobs, old, None, advantages, mask, config=config).total
+    total = loss_of(logprobs, old, ref, advantages, mask, config=config).total
+    per_token = (logprobs - old).exp() * (logprobs - ref)
+    expected = BETA * ((per_token * mask).sum(1) / mask.sum(1)).mean()
+    torch.testing.assert_close(total - plain, expected, atol=1e-12, rtol=1e-9)
+    actual = torch.autograd.grad(total - plain, logprobs)[0]
+    torch.testing.assert_close(actual, torch.autograd.grad(expected, logprobs)[0], atol=1e-12, rtol=1e-9)
+
+
+def test_importance_weights_scale_the_surrogate_and_not_the_kl() -> None:
+    logprobs, old, ref, advantages, mask = draw()
+    kl = loss_of(logprobs, old, ref, 0 * advantages, mask).total
+    whole = loss_of(logprobs, old, ref, advantages, mask).total
+    half = loss_of(logprobs, old, ref, advantages, mask, weights=torch.full((6, 1), 0.5))
+    torch.testing.assert_close(half.total, (whole + kl) / 2, atol=1e-12, rtol=1e-9)
+    assert float(half.weight) == pytest.approx(0.5) and float(half.dropped) == 0.0
+
+
+def test_a_masked_sequence_is_counted_and_has_its_kl_alone() -> None:
+    logprobs, old, ref, advantages, mask = draw()
+    weights = torch.ones(6, 1)
+    weights[2] = 0
+    terms = loss_of(logprobs, old, ref, advantages, mask, weights=weights)
+    advantages = advantages.clone()
+    advantages[2] = 0
+    expected = loss_of(logprobs, old, ref, advantages, mask).total
+    torch.testing.assert_close(terms.total, expected, atol=1e-12, rtol=1e-9)
+    assert float(terms.dropped) == pytest.approx(1 / 6)
+    assert float(terms.weight) == pytest.approx(5 / 6)
+
+
+def test_the_entropy_bonus_is_the_mean_over_tokens_whatever_the_loss() -> None:
+    logprobs, old, _, advantages, mask = draw()
+    entropy = torch.rand(mask.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for config in ALL.values():
+        plain = loss_of(logprobs, old, None, advantages, mask, config=config, entropy=entropy)
+        config = replace(config, entropy_coef=0.3)
+        bonus = loss_of(logprobs, old, None, advantages, mask, config=config, entropy=entropy)
+        expected = -0.3 * float(entropy[mask.bool()].mean())
+        assert float((bonus.total - plain.total).detach()) == pytest.approx(expected, abs=1e-9)
+
+
+def test_only_the_most_uncertain_tokens_have_a_policy_loss() -> None:
+    logprobs = torch.full((1, 5), -1.0, requires_grad=True)
+    old, mask = torch.full((1, 5), -1.0), torch.tensor([[1.0, 1, 1, 1, 0]])
+    entropy = torch.tensor([[0.1, 0.9, 0.5, 0.7, 3.0]])
+    config = ObjectiveConfig(beta=0.0, top_entropy_quantile=0.5)
+    loss_of(logprobs, old, None, torch.ones(1), mask, config=config, entropy=entropy).total.backward()
+    assert logprobs.grad is not None
+    assert logprobs.grad.tolist() == [[0, -0.25, 0, -0.25, 0]]
 
 
 def test_what_stands_outside_the_mask_does_not_matter() -> None:

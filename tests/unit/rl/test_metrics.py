@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 
-from openbook.rl.advantage import with_advantages
 from openbook.rl.metrics import mean, rollout_metrics
 from openbook.rl.types import Group, Rollout
 from openbook.tasks.problem import Outcome
@@ -33,7 +32,7 @@ def test_every_number_by_hand(make_rollout: MakeRollout) -> None:
     second = Group(
         rollouts=(rollout(BARE, 6, Outcome.CORRECT, 1.0), rollout(BARE, 3, Outcome.TIMED_OUT, None))
     )
-    metrics = rollout_metrics([with_advantages(first), with_advantages(second)])
+    metrics = rollout_metrics([first, second])
     assert metrics == pytest.approx(
         {
             "reward": (2 + 1 + 0 + 2) / 4,
@@ -45,6 +44,9 @@ def test_every_number_by_hand(make_rollout: MakeRollout) -> None:
             "steps_share": 1 / 4,
             "zero_variance_groups": 1 / 2,
             "unscored_share": 1 / 5,
+            "unscored_timed_out": 1 / 5,
+            "unscored_crashed": 0,
+            "unscored_unscorable": 0,
             "reward_accuracy": 2 / 4,
             "reward_format": 3 / 4,
         }
@@ -53,10 +55,18 @@ def test_every_number_by_hand(make_rollout: MakeRollout) -> None:
 
 def test_nothing_scored_is_no_error(make_rollout: MakeRollout) -> None:
     group = Group(rollouts=(make_rollout(outcome=Outcome.UNSCORABLE),) * 2)
-    metrics = rollout_metrics([with_advantages(group)])
+    metrics = rollout_metrics([group])
     assert (metrics["reward"], metrics["accuracy"], metrics["unscored_share"]) == (0.0, 0.0, 1.0)
     assert metrics["zero_variance_groups"] == 1.0
     assert not [name for name in metrics if name.startswith("reward_")]
+
+
+def test_why_completions_have_no_score_is_told_apart(make_rollout: MakeRollout) -> None:
+    outcomes = [Outcome.UNSCORABLE, Outcome.TIMED_OUT, Outcome.TIMED_OUT, Outcome.CRASHED, Outcome.WRONG]
+    group = Group(rollouts=tuple(make_rollout(outcome=outcome) for outcome in outcomes))
+    metrics = rollout_metrics([group])
+    shares = [metrics[f"unscored_{why}"] for why in ("unscorable", "timed_out", "crashed", "share")]
+    assert shares == pytest.approx([1 / 5, 2 / 5, 1 / 5, 4 / 5])
 
 
 def test_the_mean_of_nothing_is_nothing() -> None:

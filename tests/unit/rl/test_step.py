@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from openbook.config import parse as parse_config
 from openbook.engine.engine import Engine
 from openbook.engine.types import Generator
-from openbook.errors import Diverged, UserError
+from openbook.errors import Diverged
 from openbook.model.transformer import Transformer
 from openbook.rl.config import RLConfig
 from openbook.rl.step import REFERENCE, Environment, policy_step
@@ -247,19 +246,6 @@ def test_minibatches_are_updates_of_their_own(
         policy_step(config, environment, script(*TEXTS, logprob=UNIFORM))(state)
         assert state.optimizers.state_tensors()["model.norm.weight/step"].item() == num_minibatches
         assert state.step == 1
-
-
-@pytest.mark.parametrize(
-    ("table", "complaint"),
-    [
-        ({"num_problems": 6, "num_minibatches": 4}, "do not divide into 4 minibatches"),
-        ({"num_problems": 2, "num_generations": 8, "num_minibatches": 4}, "do not divide into 4 minibatches"),
-        ({"num_generations": 1}, "at least 2 to be compared"),
-    ],
-)
-def test_settings_that_cannot_be_kept_are_refused(table: dict[str, int], complaint: str) -> None:
-    with pytest.raises(UserError, match=complaint):
-        parse_config(RLConfig, {"num_steps": 1, **table})
 
 
 def test_the_reference_becomes_the_policy_now_and_then(
