@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from openbook.tasks.chain import ChainConfig, ChainFamily
+from openbook.tasks.code import CodeConfig, CodeFamily
 from openbook.tasks.countdown import CountdownConfig, CountdownFamily
 from openbook.tasks.courtesy import CourtesyConfig, CourtesyFamily
 from openbook.tasks.gym import GymConfig, GymFamily, gym_names
 from openbook.tasks.gym_library import GymLibrary
 from openbook.tasks.problem import Family
 
-FamilyConfig: TypeAlias = ChainConfig | CountdownConfig | CourtesyConfig | GymConfig
-"""A recipe's `kind` says which: chain, countdown, courtesy or gym."""
+FamilyConfig: TypeAlias = ChainConfig | CountdownConfig | CourtesyConfig | CodeConfig | GymConfig
+"""A recipe's `kind` says which: chain, countdown, courtesy, code or gym."""
 
-OWN_FAMILIES = ("chain", "countdown", "courtesy")
+OWN_FAMILIES = ("chain", "countdown", "courtesy", "code")
 
 
 def make_family(config: FamilyConfig) -> Family:
@@ -26,6 +27,8 @@ def make_family(config: FamilyConfig) -> Family:
             return CountdownFamily(config)
         case CourtesyConfig():
             return CourtesyFamily(config)
+        case CodeConfig():
+            return CodeFamily(config)
         case GymConfig():
             return GymFamily(config, GymLibrary())
 
