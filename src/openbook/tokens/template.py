@@ -11,8 +11,6 @@ import re
 from dataclasses import dataclass
 
 INSTRUCTION = "Reply in <think> </think> <answer> </answer>."
-_WELL_FORMED = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _TAGS_IN_ORDER = ("<think>", "</think>", "<answer>", "</answer>")
 _TAG = re.compile(r"</?(?:think|answer)>")
 
@@ -44,25 +42,40 @@ def response(thinking: str, answer: str) -> str:
 
 
 def parse(text: str) -> Parsed:
-    """Take a completion apart; never raises."""
-    match = _WELL_FORMED.fullmatch(text)
-    if match and not _TAG.search(match[1]) and not _TAG.search(match[2]):
-        return Parsed(thinking=match[1].strip(), answer=match[2].strip(), well_formed=True, reason="")
-    answers = _ANSWER.findall(text)
-    thinking = text.partition("<think>")[2].partition("</think>")[0] if "<think>" in text else ""
+    """Take a completion apart; never raises, and takes time in proportion to its length."""
+    reason = _what_is_wrong(text)
     return Parsed(
-        thinking=thinking.strip(),
-        answer=answers[0].strip() if len(answers) == 1 and not _TAG.search(answers[0]) else "",
-        well_formed=False,
-        reason=_what_is_wrong(text),
+        thinking=text.partition("<think>")[2].partition("</think>")[0].strip(),
+        answer=_only_answer(text),
+        well_formed=not reason,
+        reason=reason,
     )
 
 
+def _only_answer(text: str) -> str:
+    """What the one answer block holds; empty when there is none or another, or it stands in the thinking."""
+    start = text.find("<answer>")
+    end = text.find("</answer>", start)
+    if start < 0 or end < 0:
+        return ""
+    inside, before, after = text[start + len("<answer>") : end], text[:start], text[end + len("</answer>") :]
+    if _TAG.search(inside) or "</answer>" in after.partition("<answer>")[2]:
+        return ""
+    if before.rfind("<think>") > before.rfind("</think>") and "</think>" in after:
+        return ""
+    return inside.strip()
+
+
 def _what_is_wrong(text: str) -> str:
+    """Why the text is not well formed; empty when it is."""
     for tag in _TAGS_IN_ORDER:
         if (count := text.count(tag)) != 1:
             return f"{tag} appears {count} times, not once"
     places = [text.index(tag) for tag in _TAGS_IN_ORDER]
     if places != sorted(places):
         return f"the tags are not in the order {' '.join(_TAGS_IN_ORDER)}"
-    return "there is text outside the think and answer blocks"
+    think, think_end, answer, answer_end = places
+    between = text[think_end + len("</think>") : answer]
+    if (text[:think] + between + text[answer_end + len("</answer>") :]).strip():
+        return "there is text outside the think and answer blocks"
+    return ""

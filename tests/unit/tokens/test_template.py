@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,8 +85,14 @@ MALFORMED = {
     "answer inside the thinking": (
         "<think> b <answer> 7 </answer> </think>",
         "b <answer> 7 </answer>",
-        "7",
+        "",
         ORDER,
+    ),
+    "answer in a thought that never ends": (
+        "<think> b <answer> 7 </answer>",
+        "b <answer> 7 </answer>",
+        "7",
+        "</think> appears 0 times, not once",
     ),
     "answer closed before it opens": ("<think> b </think> </answer> 7 <answer>", "b", "", ORDER),
     "blocks that overlap": ("<think> b <answer> </think> 7 </answer>", "b <answer>", "", ORDER),
@@ -105,6 +113,22 @@ def test_parsing_never_raises_and_gives_a_reason_exactly_when_malformed(text: st
         assert tag not in parsed.answer
         if parsed.well_formed:
             assert text.count(tag) == 1
+
+
+FLOODS = [
+    "<answer>" * 50_000,
+    "<think>" + "</think><answer>" * 20_000 + "</answer>" * 20_000 + "x",
+    "<answer></answer>" * 20_000 + "x",
+    "<think>" + " " * 500_000 + "x",
+]
+
+
+@pytest.mark.parametrize("text", FLOODS, ids=lambda text: text[:20])
+def test_a_flood_of_tags_is_malformed_at_once(text: str) -> None:
+    start = time.process_time()
+    parsed = parse(text)
+    assert (parsed.answer, parsed.well_formed) == ("", False)
+    assert time.process_time() - start < 0.5
 
 
 @given(thinking=st.text(), answer=st.text())
