@@ -152,7 +152,7 @@ def test_a_missing_checkpoint_is_said_to_be_missing(
     [
         ("rl", (), "openbook rl needs a checkpoint; name it with --from CHECKPOINT"),
         ("sft", (), "openbook sft needs a checkpoint; name it with --from CHECKPOINT"),
-        ("sft", ("--from",), "openbook sft needs examples; name a JSONL file with --data PATH"),
+        ("sft", ("--from",), "openbook sft needs examples; name conversations with --data PATH"),
         ("distill", ("--from",), "openbook distill needs a checkpoint; name it with --teacher CHECKPOINT"),
     ],
 )
@@ -170,19 +170,55 @@ def test_examples_that_are_none_are_named_with_their_line(
 ) -> None:
     data = tmp_path / "data.jsonl"
     for text, line in {
-        '{"question": "a", "response": "b"}\n{"question": "a"}\n': f"{data}, line 2 is no trace",
-        "hello\n": f"{data}, line 1 is no trace",
-        "[1, 2]\n": f"{data}, line 1 is no trace",
+        '{"question": "a", "response": "b"}\n{"question": "a"}\n': f"{data}, line 2: no conversation",
+        "hello\n": f"{data}, line 1: no JSON",
+        "[1, 2]\n": f"{data}, line 1: list where an object belongs",
         "": f"{data} is empty",
     }.items():
         data.write_text(text)
         words = ("sft", "tiny", "--from", tale.place("pretrain"), "--data", data)
         assert_refused(inside(*words, "--out", tmp_path / "out"), line)
         assert not (tmp_path / "out").exists()
-    words = ("sft", "tiny", "--from", tale.place("pretrain"), "--data", tmp_path)
+    words = ("sft", "tiny", "--from", tale.place("pretrain"), "--data", tale.place("pretrain"))
     assert_refused(
-        inside(*words, "--out", tmp_path / "other"), "traces.jsonl cannot be read", "a run that sampled some"
+        inside(*words, "--out", tmp_path / "other"),
+        "sampled no traces",
+        "name data, or a run that sampled some",
     )
+    turns = [{"role": role, "content": "a"} for role in ("user", "assistant") * 2]
+    data.write_text(json.dumps({"messages": turns}))
+    words = ("sft", "tiny", "--from", tale.place("pretrain"), "--data", tmp_path / "data.jsonl")
+    assert_refused(
+        inside(*words, "--out", tmp_path / "other"), f"{data}, line 1: the R1 prompt takes one question"
+    )
+
+
+def test_text_that_is_none_is_named_with_its_line(inside: Command, tmp_path: Path) -> None:
+    data, out = tmp_path / "data.jsonl", tmp_path / "out"
+    data.write_text('{"text": "a"}\n{"body": "b"}\n')
+    assert_refused(inside("pretrain", "own", "--out", out), "openbook pretrain needs text for this recipe")
+    answer = inside("pretrain", "own", "--data", data, "--out", out)
+    assert_refused(answer, f"{data}, line 2: there is no text under 'text'", "corpus.field")
+    answer = inside("pretrain", "tiny", "--data", data, "--out", out)
+    assert_refused(answer, "this recipe writes its own corpus", "openbook pretrain own")
+    data.write_text('{"text": "a"}\n')
+    answer = inside("pretrain", "own", "--data", data, "--out", out)
+    assert_refused(answer, "all 1 documents are held out", "held_out_share = 0")
+    answer = inside("pretrain", "own", "--data", data, "--out", out, "--set", "corpus.sequence_length=1000")
+    assert_refused(answer, "corpus.sequence_length is 1000, more than the 512")
+    assert not out.exists()
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(tale: Tale, inside: Command, tmp_path: Path) -> None:
+    data, out = tmp_path / "data.txt", tmp_path / "out"
+    data.write_text("a")
+    words = ("pretrain", "own", "--data", data, "--out", out, "--set", "vocab_size=300")
+    answer = inside(*words, "--tokenizer", tale.place("pretrain"), "--set", "model.vocab_size=300")
+    assert_refused(answer, "tokens and the model only 300", "--set model.vocab_size=")
+    (tmp_path / "mine.json").write_text("{}")
+    assert_refused(inside(*words, "--tokenizer", tmp_path / "mine.json"), "mine.json is not a tokenizer")
+    assert_refused(inside(*words, "--tokenizer", tmp_path / "none"), str(tmp_path / "none"))
+    assert not out.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named(inside: Command, tmp_path: Path) -> None:

@@ -22,7 +22,20 @@ Teacher = Annotated[
     Path | None, typer.Option("--teacher", metavar="CHECKPOINT", help="The model whose answers are learnt.")
 ]
 Data = Annotated[
-    Path | None, typer.Option("--data", metavar="PATH", help="Worked examples to learn from, as JSON lines.")
+    Path | None,
+    typer.Option(
+        "--data", metavar="PATH", help="Conversations to learn from: a file, a folder of files, or a run."
+    ),
+]
+Text = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="PATH", help="Text to read: a .txt, .jsonl or .parquet, or a folder."),
+]
+GivenTokenizer = Annotated[
+    Path | None,
+    typer.Option(
+        "--tokenizer", metavar="PATH", help="Use this tokenizer: of a checkpoint, or a tokenizer.json."
+    ),
 ]
 
 
@@ -86,6 +99,8 @@ def _say_what_next(out: Path) -> None:
 
 def pretrain(
     recipe: RecipeName = None,
+    data: Text = None,
+    tokenizer: GivenTokenizer = None,
     out: StageOut = None,
     seed: Seed = None,
     overrides: Overrides = None,
@@ -93,7 +108,8 @@ def pretrain(
     dry_run: DryRun = False,
 ) -> None:
     """Train a base model from nothing on text."""
-    _stage(Request("pretrain", recipe, out, seed, overrides or (), resume, dry_run), {})
+    inputs = {"data": data, "tokenizer": tokenizer}
+    _stage(Request("pretrain", recipe, out, seed, overrides or (), resume, dry_run), inputs)
 
 
 def sft(
@@ -106,7 +122,7 @@ def sft(
     resume: Resume = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Fine-tune a model on worked examples."""
+    """Fine-tune a model on conversations."""
     _stage(Request("sft", recipe, out, seed, overrides or (), resume, dry_run), {"base": base, "data": data})
 
 
@@ -183,5 +199,6 @@ def _found(inputs: Mapping[str, Path | None]) -> dict[str, Path]:
             continue
         if role == "data" and not path.exists():
             raise UserError(f"--data {path} does not exist", "name a file or the folder of a run")
-        found[role] = path if role == "data" else find_checkpoint(path)
+        is_taken_as_it_is = role == "data" or (role == "tokenizer" and path.is_file())
+        found[role] = path if is_taken_as_it_is else find_checkpoint(path)
     return found

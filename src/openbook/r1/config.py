@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openbook.config import config
-from openbook.data.config import CorpusConfig
+from openbook.data.config import ConversationConfig, CorpusConfig, TextConfig
 from openbook.engine.config import Decode
 from openbook.evals.evaluate import EvalConfig
 from openbook.model.config import ModelConfig
@@ -56,13 +56,23 @@ class PretrainConfig:
 
     machine: MachineConfig = MachineConfig()
     vocab_size: int = 640
+    """Tokens of the tokenizer that is trained; one that is given (`--tokenizer`) keeps its own."""
     model: ModelConfig
-    corpus: CorpusConfig
+    corpus: CorpusConfig | TextConfig
+    """What is read: `exercises`, written by a seeded writer, or `text` of your own."""
     train: TrainConfig
-    exam: ExamConfig
+    exam: ExamConfig | None = None
+    """Problems to examine the base on; text is measured by what is held out of it."""
 
     def __post_init__(self) -> None:
         _check_vocabulary(self.vocab_size, self.model)
+        if isinstance(self.corpus, TextConfig):
+            longest = min(self.model.max_position_embeddings, self.train.tokens_per_batch)
+            if self.corpus.sequence_length > longest:
+                raise ValueError(
+                    f"corpus.sequence_length is {self.corpus.sequence_length}, more than the {longest} that "
+                    "model.max_position_embeddings and train.tokens_per_batch allow"
+                )
 
 
 @config
@@ -78,11 +88,12 @@ class ReinforceConfig:
 
 @config
 class FinetuneConfig:
-    """Supervised training on worked conversations (JSON lines of question and response)."""
+    """Supervised training on conversations; the loss counts on what the assistant says."""
 
     machine: MachineConfig = MachineConfig()
+    data: ConversationConfig = ConversationConfig()
     train: TrainConfig
-    exam: ExamConfig
+    exam: ExamConfig | None = None
 
 
 @config

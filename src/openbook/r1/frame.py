@@ -39,6 +39,7 @@ from openbook.train.report import StepReport
 LOADS_FILE = "expert_loads.json"
 COMPUTE_FILE = "compute.json"
 SCORECARDS_FILE = "scorecards.json"
+HELD_OUT_FILE = "held_out.json"
 NUM_KEPT_LOADS = 40
 """Snapshots of the router's load kept for the report, at most."""
 
@@ -83,6 +84,8 @@ class Work:
     """Device time of learning and of sampling to learn from: no examination, and nothing done twice."""
     card: dict[str, str] = field(default_factory=dict)
     """More lines of the run's card: the digests of what it learned from."""
+    beside: list[Path] = field(default_factory=list)
+    """Files that belong beside the result: the chat template of a model from elsewhere, say."""
     _loads: list[tuple[int, NDArray[np.int64]]] = field(default_factory=list)
 
     def spend(self, usage: Usage) -> None:
@@ -139,7 +142,7 @@ class Work:
                 "step": step,
                 "parents": [parent.digest for parent in self.frame.parents],
             },
-            extra_files=[tokenizer_file],
+            extra_files=[tokenizer_file, *self.beside],
             token_ids={
                 "bos_token_id": tokenizer.bos_id,
                 "eos_token_id": tokenizer.eos_id,
@@ -205,13 +208,24 @@ def stage_checkpoint(frame: Frame, body: Callable[[Work], Checkpoint]) -> Checkp
 
 def _summary(run: Run) -> str:
     """The stage's result in one line, from its scorecards where it has been examined."""
-    path = run.folder / SCORECARDS_FILE
+    path, held_out = run.folder / SCORECARDS_FILE, run.folder / HELD_OUT_FILE
     if not path.exists():
-        return "done"
+        return (
+            held_out_summary(json.loads(held_out.read_text(encoding="utf-8")))
+            if held_out.exists()
+            else "done"
+        )
     cards = {card["suite"]: card for card in json.loads(path.read_text(encoding="utf-8"))}
     shown = [f"{suite.replace('_', ' ')} {card['pass_at_1']['value']:.1%}" for suite, card in cards.items()]
     length = cards["held_out"]["mean_completion_tokens"]["value"]
     return f"pass@1 {', '.join(shown)}; {length:.0f} tokens"
+
+
+def held_out_summary(measured: Mapping[str, Any]) -> str:
+    """What was measured on held-out data, in a few words."""
+    if "bits_per_byte" in measured:
+        return f"held out: {measured['bits_per_byte']:.3f} bits per byte"
+    return f"held out: loss {measured['loss']:.3f}"
 
 
 def _new_run(frame: Frame) -> Run:

@@ -25,14 +25,35 @@ from openbook.train.state import TrainState
 from openbook.train.step import Draw, supervised_step
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watch:
+    """What is measured of a model that learns, every so many steps and after the last."""
+
+    every: int
+    measure: Callable[[Transformer], Mapping[str, float]]
+
+
 def supervise(
-    work: Work, model: Transformer, tokenizer: Tokenizer, draw: Draw, config: TrainConfig
+    work: Work,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    draw: Draw,
+    config: TrainConfig,
+    *,
+    watch: Watch | None = None,
 ) -> Checkpoint:
     """Train on examples drawn from a stream, from where the stage stands, and save the result."""
     require_fit(Load(model=model.config, tokens_per_batch=config.tokens_per_batch), work.frame.device)
     model.train()
     state = TrainState(model=model, optimizers=Optimizers(model, config.optim))
-    advance = supervised_step(draw, config, pad_id=tokenizer.pad_id)
+    step = supervised_step(draw, config, pad_id=tokenizer.pad_id)
+
+    def advance(state: TrainState) -> StepReport:
+        report = step(state)
+        if watch is None or (report.step % watch.every and report.step < config.num_steps):
+            return report
+        return replace(report, metrics={**report.metrics, **watch.measure(model)})
+
     advance_to_end(work, state, advance, num_steps=config.num_steps, save_every=config.save_every)
     return work.save(model, tokenizer, state.step)
 

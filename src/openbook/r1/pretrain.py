@@ -9,6 +9,7 @@ import torch
 
 from openbook.config import digest
 from openbook.data.batch import Example
+from openbook.data.config import CorpusConfig
 from openbook.data.corpus import Corpus, to_example
 from openbook.model.checkpoint import Checkpoint
 from openbook.model.config import ModelConfig
@@ -28,16 +29,18 @@ NUM_TOKENIZER_DOCUMENTS = 4000
 
 def pretrain(config: PretrainConfig, frame: Frame, tokenizer: Tokenizer | None = None) -> Checkpoint:
     """A base model from nothing. A given tokenizer is used as it is; without one, one is trained."""
-
+    settings = config.corpus
+    assert isinstance(settings, CorpusConfig), "text is the matter of pretrain_text"
     require_fit(Load(model=config.model, tokens_per_batch=config.train.tokens_per_batch), frame.device)
 
     def body(work: Work) -> Checkpoint:
-        corpus = Corpus(config.corpus, seed=frame.seed)
-        work.card["corpus"] = f"{digest(config.corpus)}, seed {frame.seed}"
+        corpus = Corpus(settings, seed=frame.seed)
+        work.card["corpus"] = f"{digest(settings)}, seed {frame.seed}"
         known = tokenizer or train_tokenizer(corpus, config.vocab_size)
         model = new_model(config.model, frame).to(frame.device)
         checkpoint = supervise(work, model, known, corpus_stream(corpus, known), config.train)
-        examine(work, checkpoint, base_exam(config.exam))
+        if config.exam is not None:
+            examine(work, checkpoint, base_exam(config.exam))
         return checkpoint
 
     return stage_checkpoint(frame, body)

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from openbook.data.batch import Example
 from openbook.data.corpus import Document, to_example
+from openbook.data.files import LINES, PARQUET, TEXT, find_files
 from openbook.engine.types import SamplingParams
 from openbook.errors import UserError
 from openbook.model.checkpoint import Checkpoint
-from openbook.model.weights import file_digest
+from openbook.model.weights import digest_of, file_digest
 from openbook.quant.store import load_weights
 from openbook.r1.config import SamplingConfig
 from openbook.r1.frame import Work
@@ -126,10 +127,10 @@ def read_documents(path: Path) -> list[Document]:
 
     Raises UserError naming the line that is no trace.
     """
-    path = _traces_file(path)
+    path = data_path(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error})", "name a file of JSON lines") from error
     documents = []
     lines = text.rstrip("\n").split("\n") if text.strip() else []
@@ -148,18 +149,28 @@ def read_documents(path: Path) -> list[Document]:
 
 
 def data_ancestor(path: Path) -> Ancestor:
-    """A file of examples, or that of the run which sampled them, as the ancestor of what learns from it."""
-    file = _traces_file(path)
-    is_of_run = (file.parent / MANIFEST_FILE).exists()
-    run_id = Run.open(file.parent).manifest.id if is_of_run else ""
-    return Ancestor(role="data", name=file.name, digest=file_digest(file), run_id=run_id)
+    """Files of examples, or that of the run which sampled them, as the ancestor of what learns from them."""
+    path = data_path(path)
+    if path.is_dir():
+        files = find_files(path, (TEXT, LINES, PARQUET))
+        digests = {file.relative_to(path).as_posix(): file_digest(file) for file in files}
+        return Ancestor(role="data", name=path.name, digest=digest_of(digests))
+    is_of_run = (path.parent / MANIFEST_FILE).exists()
+    run_id = Run.open(path.parent).manifest.id if is_of_run else ""
+    return Ancestor(role="data", name=path.name, digest=file_digest(path), run_id=run_id)
 
 
-def _traces_file(path: Path) -> Path:
-    file = path / TRACES_FILE if path.is_dir() else path
-    if not os.access(file, os.R_OK):
-        raise UserError(f"{file} cannot be read", "name a file of JSON lines, or a run that sampled some")
-    return file
+def data_path(path: Path) -> Path:
+    """What `--data` names: a file, a folder of files, or the traces of a run. Raises UserError."""
+    traces = path / TRACES_FILE
+    if (path / MANIFEST_FILE).exists() and not traces.exists():
+        raise UserError(f"run {path} sampled no traces", "name data, or a run that sampled some")
+    found = traces if traces.exists() else path
+    if not os.access(found, os.R_OK):
+        raise UserError(
+            f"{found} cannot be read", "name a file, a folder of files, or a run that sampled some"
+        )
+    return found
 
 
 def to_examples(documents: Iterable[Document], tokenizer: Tokenizer) -> list[Example]:

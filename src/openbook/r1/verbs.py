@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from openbook.config import dump
-from openbook.data.loader import EpochStream
+from openbook.data.config import TextConfig
 from openbook.errors import UserError
 from openbook.model.checkpoint import Checkpoint
 from openbook.r1.cold_start import learn_from
@@ -19,17 +19,17 @@ from openbook.r1.config import (
     ReinforceConfig,
     SelfTaughtConfig,
 )
-from openbook.r1.exam import examine
-from openbook.r1.frame import Frame, Work, ancestor, stage_checkpoint, tokenizer_of
-from openbook.r1.learn import supervise
+from openbook.r1.finetune import finetune, open_lessons
+from openbook.r1.frame import Frame, ancestor
 from openbook.r1.pretrain import pretrain
-from openbook.r1.traces import data_ancestor, read_documents, to_examples
+from openbook.r1.pretrain_text import open_text, pretrain_on_text
+from openbook.r1.traces import data_ancestor, data_path
 from openbook.r1.zero import reinforce_by_rule
 from openbook.runs.manifest import Ancestor
 from openbook.runs.progress import Progress
 from openbook.runs.stop import StopSignal
 from openbook.tasks.registry import make_family
-
+from openbook.tokens.tokenizer import Tokenizer
 
 Body = Callable[[Frame], Checkpoint]
 """A stage whose inputs have been read: it computes, or goes on, inside a frame."""
@@ -52,7 +52,7 @@ class Order:
 
 
 def open_stage(order: Order) -> Callable[[Progress], Path]:
-    """Read and check what a stage is given -> what runs it, or goes on with it, to the folder of its checkpoint.
+    """Read and check what a stage is given -> what runs it, or goes on with it -> its checkpoint's folder.
 
     Nothing is written before it runs. Raises UserError for anything missing or unfit.
     """
@@ -81,12 +81,36 @@ def _parents(order: Order) -> list[Ancestor]:
     parents = [ancestor(role, Checkpoint.open(order.inputs[role])) for role in roles]
     if "data" in order.inputs:
         parents.append(data_ancestor(order.inputs["data"]))
+    if "tokenizer" in order.inputs:
+        path = order.inputs["tokenizer"]
+        parents.append(Ancestor(role="tokenizer", name=path.name, digest=_load_tokenizer(path).digest))
     return parents
 
 
 def _pretrain(order: Order) -> Body:
     config: PretrainConfig = order.config
-    return lambda frame: pretrain(config, frame)
+    tokenizer = _load_tokenizer(order.inputs["tokenizer"]) if "tokenizer" in order.inputs else None
+    if tokenizer is not None and tokenizer.vocab_size > config.model.vocab_size:
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens and the model only {config.model.vocab_size}",
+            f"--set model.vocab_size={tokenizer.vocab_size}",
+        )
+    path = order.inputs.get("data")
+    if isinstance(config.corpus, TextConfig):
+        if path is None:
+            raise UserError("openbook pretrain needs text for this recipe", "name it with --data PATH")
+        text = open_text(path, config.corpus)
+        return lambda frame: pretrain_on_text(config, frame, text, tokenizer)
+    if path is not None:
+        raise UserError(
+            "this recipe writes its own corpus and reads no --data",
+            '`openbook pretrain own` reads it, as does any recipe with corpus.kind = "text"',
+        )
+    return lambda frame: pretrain(config, frame, tokenizer)
+
+
+def _load_tokenizer(path: Path) -> Tokenizer:
+    return Tokenizer.load_file(path) if path.is_file() else Tokenizer.load(path)
 
 
 def _reinforce(order: Order) -> Body:
@@ -99,20 +123,9 @@ def _finetune(order: Order) -> Body:
     config: FinetuneConfig = order.config
     base = order.checkpoint("base", "--from")
     if "data" not in order.inputs:
-        raise UserError("openbook sft needs examples", "name a JSONL file with --data PATH")
-    tokenizer = tokenizer_of(base)
-    examples = to_examples(read_documents(order.inputs["data"]), tokenizer)
-
-    def run(frame: Frame) -> Checkpoint:
-        def body(work: Work) -> Checkpoint:
-            stream = EpochStream(examples, seed=frame.seed)
-            checkpoint = supervise(work, frame.learner(base), tokenizer, stream, config.train)
-            examine(work, checkpoint, config.exam)
-            return checkpoint
-
-        return stage_checkpoint(frame, body)
-
-    return run
+        raise UserError("openbook sft needs examples", "name conversations with --data PATH")
+    lessons = open_lessons(data_path(order.inputs["data"]), config, base)
+    return lambda frame: finetune(config, frame, base, lessons)
 
 
 def _distill(order: Order) -> Body:

@@ -109,12 +109,15 @@ class ChatTemplate:
         path.write_text(self.source, encoding="utf-8")
         return path
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """As Template says. UserError with the template's reason if it refuses the conversation."""
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+        """As Template says; without `add_generation_prompt` the text ends with the last message.
+
+        UserError with the template's reason if it refuses the conversation.
+        """
         variables = {
             **self._special_tokens,
             "messages": [{"role": one.role, "content": one.content} for one in messages],
-            "add_generation_prompt": True,
+            "add_generation_prompt": add_generation_prompt,
         }
         pieces: list[str] = []
         size = 0
@@ -152,11 +155,15 @@ def chat_ids(tokenizer: Tokenizer, template: Template, messages: Sequence[Messag
 
     The thinking tags of an earlier reply are left to the template, which may cut the thinking out at them.
     """
-    quoted = [
+    return encode_quoted(tokenizer, template.render(quoted(tokenizer, messages)))
+
+
+def quoted(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[Message]:
+    """Messages for a template that will write them among special tokens, for `encode_quoted` to read."""
+    return [
         Message(role=one.role, content=quote(tokenizer, one.content, keep=_kept(one.role)))
         for one in messages
     ]
-    return encode_quoted(tokenizer, template.render(quoted))
 
 
 def _kept(role: str) -> frozenset[str]:

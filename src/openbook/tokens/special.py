@@ -23,6 +23,14 @@ END_TOKENS = (
 )
 """What ends a turn or a text in the public families; a special token of such a name stops sampling."""
 
+COMPANIONS = (
+    "chat_template.jinja",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+)
+"""What else a public folder tells of how its model is talked to; it goes where the model goes."""
+
 _TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 _ID_FILES = ("config.json", "generation_config.json")
 

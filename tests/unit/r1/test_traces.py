@@ -22,6 +22,7 @@ from openbook.r1.traces import (
     PROBLEMS_PER_CALL,
     TRACES_FILE,
     data_ancestor,
+    data_path,
     keep,
     read_documents,
     sample_traces,
@@ -112,7 +113,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.jsonl"):
         with pytest.raises(UserError, match="cannot be read"):
             read_documents(path)
-        with pytest.raises(UserError, match="cannot be read"):
+        with pytest.raises(UserError, match=r"cannot be read|there is no \*\.txt"):
             data_ancestor(path)
 
 
@@ -124,6 +125,23 @@ def test_data_is_an_ancestor_by_digest_and_by_the_run_that_sampled_it(work: Work
     of_run, of_file = data_ancestor(work.run.folder), data_ancestor(tmp_path / "mine.jsonl")
     assert (of_run.role, of_run.digest, of_run.run_id) == ("data", digest, work.run.manifest.id)
     assert (of_file.name, of_file.digest, of_file.run_id) == ("mine.jsonl", digest, "")
+
+
+def test_a_folder_of_data_is_an_ancestor_by_its_files_wherever_it_lies(tmp_path: Path) -> None:
+    digests = []
+    for name in ("one", "two"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        (tmp_path / name / "a.txt").write_text("a")
+        (tmp_path / name / "deep" / "a.txt").write_text("b")
+        digests.append(data_ancestor(tmp_path / name).digest)
+    assert digests[0] == digests[1]
+    (tmp_path / "two" / "deep" / "a.txt").write_text("c")
+    assert data_ancestor(tmp_path / "two").digest != digests[0]
+
+
+def test_a_run_that_sampled_nothing_is_no_data(work: Work) -> None:
+    with pytest.raises(UserError, match="sampled no traces"):
+        data_path(work.run.folder)
 
 
 def test_the_loss_counts_on_the_response_alone(tokenizer: Tokenizer) -> None:
