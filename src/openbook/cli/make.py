@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +30,16 @@ Data = Annotated[
 Text = Annotated[
     Path | None,
     typer.Option("--data", metavar="PATH", help="Text to read: a .txt, .jsonl or .parquet, or a folder."),
+]
+Problems = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="FILE", help="Your own problems, one JSON object a line, for the recipe's."
+    ),
+]
+Reward = Annotated[
+    str | None,
+    typer.Option("--reward", metavar="MODULE:FUNCTION", help="Your own Python function that judges answers."),
 ]
 GivenTokenizer = Annotated[
     Path | None,
@@ -129,6 +139,8 @@ def sft(
 def rl(
     recipe: RecipeName = None,
     base: Base = None,
+    data: Problems = None,
+    reward: Reward = None,
     out: StageOut = None,
     seed: Seed = None,
     overrides: Overrides = None,
@@ -136,7 +148,21 @@ def rl(
     dry_run: DryRun = False,
 ) -> None:
     """Reinforce right answers to hard problems, by GRPO."""
-    _stage(Request("rl", recipe, out, seed, overrides or (), resume, dry_run), {"base": base})
+    changes = (*own_problems(data, reward), *(overrides or ()))
+    _stage(Request("rl", recipe, out, seed, changes, resume, dry_run), {"base": base, "data": data})
+
+
+def own_problems(data: Path | None, reward: str | None) -> Iterator[str]:
+    """What `--data` and `--reward` change in a recipe: the problems trained on, and those examined on."""
+    for family in ("family", "exam.family"):
+        if data is not None:
+            yield f"{family}.kind=jsonl"
+            yield f"{family}.path={json.dumps(data.as_posix())}"
+        if reward is not None:
+            yield f"{family}.reward={json.dumps(reward)}"
+            yield f"{family}.verifier=none"
+    if data is not None:
+        yield "exam.harder=none"
 
 
 def distill(

@@ -104,8 +104,8 @@ def find_family(name: str, dials: Mapping[str, object]) -> Family:
     from openbook.tasks.registry import OWN_FAMILIES, FamilyConfig, make_family
 
     kind, _, dataset = name.partition("/")
-    if kind not in (*OWN_FAMILIES, "gym") or (kind == "gym") != bool(dataset):
-        raise UserError(f"there is no family {name!r}", nearest(name, [*OWN_FAMILIES, "gym/NAME"]))
+    if kind not in (*OWN_FAMILIES, "gym", "jsonl") or (kind == "gym") != bool(dataset):
+        raise UserError(f"there is no family {name!r}", nearest(name, [*OWN_FAMILIES, "gym/NAME", "jsonl"]))
     asked = {"kind": kind, **({"name": dataset} if dataset else {}), **dials}
     return make_family(parse_kind(get_args(FamilyConfig), asked))
 

@@ -6,19 +6,19 @@ problems -> prompts -> Generator -> EvalSample (text, parsed, verdicts) -> Tally
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from openbook.config import config
-from openbook.engine.types import Completion, FinishReason, Generation, Generator, SamplingParams
+from openbook.engine.types import FinishReason, Generation, Generator, SamplingParams
 from openbook.evals.passk import majority_vote, pass_at_k
 from openbook.evals.score import Tally, scores
 from openbook.evals.scorecard import Scorecard
 from openbook.evals.thinking import has_steps
 from openbook.runs.usage import Usage
-from openbook.tasks.problem import Family, Outcome, Problem, Verdict
+from openbook.tasks.problem import Family, Outcome, Problem, Submission, Verdict, verify_all
 from openbook.tasks.words import Language, language_shares, number_words
 from openbook.tokens.numerals import last_number
 from openbook.tokens.renderer import Renderer
@@ -99,27 +99,61 @@ def evaluate(
     samples: list[EvalSample] = []
     for batch, generation in _generations(generator, renderer, problems, config, seed):
         on_usage(generation.usage)
-        for problem, completions in zip(batch, generation.completions, strict=True):
-            samples += [judge(renderer, family, problem, completion) for completion in completions]
+        samples += judge(renderer, family, batch, generation)
     return score_samples(samples, subject, config, seed), samples
 
 
-def judge(renderer: Renderer, family: Family, problem: Problem, completion: Completion) -> EvalSample:
-    """Decode a completion, take it apart and have its answer verified."""
-    text = renderer.text(completion.token_ids)
-    parsed = renderer.parse(text)
-    verdict = family.verify(problem, parsed.answer)
-    number = last_number(text)
-    return EvalSample(
-        problem=problem,
-        text=text,
-        parsed=parsed,
-        verdict=verdict,
-        forgiven=family.verify(problem, number) if number and not verdict.correct else verdict,
-        num_tokens=len(completion.token_ids),
-        num_thinking_tokens=len(renderer.tokenizer.encode(parsed.thinking)),
-        truncated=completion.finish_reason is FinishReason.LENGTH,
-    )
+def judge(
+    renderer: Renderer, family: Family, problems: Sequence[Problem], generation: Generation
+) -> list[EvalSample]:
+    """Decode all completions, take them apart and have their answers verified, all at once."""
+    asked = [
+        (problem, completion)
+        for problem, completions in zip(problems, generation.completions, strict=True)
+        for completion in completions
+    ]
+    texts = [renderer.text(completion.token_ids) for _, completion in asked]
+    parsed = [renderer.parse(text) for text in texts]
+    submissions = [
+        Submission(problem=problem, answer=read.answer, completion=text)
+        for (problem, _), text, read in zip(asked, texts, parsed, strict=True)
+    ]
+    verdicts = verify_all(family, submissions)
+    return [
+        EvalSample(
+            problem=problem,
+            text=text,
+            parsed=read,
+            verdict=verdict,
+            forgiven=forgiven,
+            num_tokens=len(completion.token_ids),
+            num_thinking_tokens=len(renderer.tokenizer.encode(read.thinking)),
+            truncated=completion.finish_reason is FinishReason.LENGTH,
+        )
+        for (problem, completion), text, read, verdict, forgiven in zip(
+            asked, texts, parsed, verdicts, _forgiven(family, submissions, verdicts), strict=True
+        )
+    ]
+
+
+def _forgiven(
+    family: Family, submissions: Sequence[Submission], verdicts: Sequence[Verdict]
+) -> list[Verdict]:
+    """The verdicts again, but where an answer is wrong, that on the last number of its text."""
+    numbers = [
+        last_number(one.completion) if verdict.outcome is Outcome.WRONG else ""
+        for one, verdict in zip(submissions, verdicts, strict=True)
+    ]
+    again = [
+        replace(one, answer=number)
+        for one, number in zip(submissions, numbers, strict=True)
+        if number and number != one.answer
+    ]
+    found = iter(verify_all(family, again))
+    return [
+        next(found) if number and number != one.answer else verdict
+        for one, number, verdict in zip(submissions, numbers, verdicts, strict=True)
+    ]
 
 
 def score_samples(

@@ -33,10 +33,10 @@ class MachineConfig:
 
 @config
 class ExamConfig:
-    """How a checkpoint is examined: held-out problems as trained on, and harder ones."""
+    """How a checkpoint is examined: held-out problems as trained on, and harder ones where there are any."""
 
     family: FamilyConfig
-    harder: FamilyConfig
+    harder: FamilyConfig | None = None
     prompt: PromptConfig = PromptConfig()
     """How its problems are put: as they were in training, or the examination is of something else."""
     sampling: EvalConfig = EvalConfig()
@@ -191,6 +191,8 @@ class StoryConfig:
     def __post_init__(self) -> None:
         _check_vocabulary(self.vocab_size, self.model)
         _check_vocabulary(self.vocab_size, self.student)
+        if self.exam.harder is None:
+            raise ValueError("exam.harder is missing: a story compares its stages on harder problems too")
 
 
 def _check_vocabulary(vocab_size: int, model: ModelConfig) -> None:

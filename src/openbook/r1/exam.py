@@ -14,7 +14,7 @@ from openbook.quant.store import load_weights
 from openbook.r1.config import ExamConfig
 from openbook.r1.frame import SCORECARDS_FILE, Work
 from openbook.runs.durable import replace_text
-from openbook.tasks.problem import Family, Problem, Split
+from openbook.tasks.problem import Family, FiniteFamily, Problem, Split
 from openbook.tasks.registry import make_family
 from openbook.tokens.renderer import Renderer
 from openbook.train.device import Stopwatch
@@ -26,7 +26,7 @@ EXAM_SEED = 2025
 
 
 def examine(work: Work, checkpoint: Checkpoint, config: ExamConfig) -> list[Scorecard]:
-    """Score a checkpoint on both suites; the cards and some samples are written into the run."""
+    """Score a checkpoint on its suites; the cards and some samples are written into the run."""
     device = work.frame.device
     renderer = Renderer.of_folder(checkpoint.folder, config.prompt)
     engine = work.engine(load_weights(checkpoint, device), renderer.tokenizer)
@@ -34,6 +34,8 @@ def examine(work: Work, checkpoint: Checkpoint, config: ExamConfig) -> list[Scor
     cards: list[Scorecard] = []
     kept: list[EvalSample] = []
     for suite, family_config in (("held_out", config.family), ("harder", config.harder)):
+        if family_config is None:
+            continue
         work.frame.stop.check()
         family = make_family(family_config)
         card, samples = evaluate(
@@ -73,7 +75,9 @@ def probe(renderer: Renderer, config: ExamConfig) -> Callable[[Generator], Mappi
 
 
 def exam_problems(family: Family, count: int) -> list[Problem]:
-    """The held-out problems of an examination."""
+    """The held-out problems of an examination; fewer where the family has no more."""
+    if isinstance(family, FiniteFamily):
+        count = min(count, family.num_problems(Split.HELD_OUT))
     return [family.problem(EXAM_SEED, Split.HELD_OUT, index) for index in range(count)]
 
 

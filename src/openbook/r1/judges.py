@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from openbook.rl.types import Attempt, Scored, Scorer
-from openbook.tasks.problem import Family, Problem, Split
+from openbook.tasks.problem import Family, Problem, Split, Submission, verify_all
 from openbook.tasks.rewards import Observed, RewardConfig, verified_reward
 
 
@@ -13,15 +13,18 @@ def rule_judge(family: Family, rewards: RewardConfig) -> Scorer:
     """Accuracy by the family's verifier, format and language by rule (DeepSeek-R1 2.2.2)."""
 
     def judge(attempts: Sequence[Attempt]) -> list[Scored]:
-        results = []
-        for attempt in attempts:
-            verdict = family.verify(attempt.problem, attempt.parsed.answer)
-            results.append(
-                Scored(verdict=verdict, reward=verified_reward(rewards, observed(attempt), verdict))
-            )
-        return results
+        verdicts = verify_all(family, [submission(attempt) for attempt in attempts])
+        return [
+            Scored(verdict=verdict, reward=verified_reward(rewards, observed(attempt), verdict))
+            for attempt, verdict in zip(attempts, verdicts, strict=True)
+        ]
 
     return judge
+
+
+def submission(attempt: Attempt) -> Submission:
+    """What a verifier may look at."""
+    return Submission(problem=attempt.problem, answer=attempt.parsed.answer, completion=attempt.text)
 
 
 def observed(attempt: Attempt) -> Observed:

@@ -28,6 +28,7 @@ from openbook.r1.zero import reinforce_by_rule
 from openbook.runs.manifest import Ancestor
 from openbook.runs.progress import Progress
 from openbook.runs.stop import StopSignal
+from openbook.tasks.jsonl import JsonlConfig
 from openbook.tasks.registry import make_family
 from openbook.tokens.tokenizer import Tokenizer
 
@@ -81,6 +82,8 @@ def _parents(order: Order) -> list[Ancestor]:
     parents = [ancestor(role, Checkpoint.open(order.inputs[role])) for role in roles]
     if "data" in order.inputs:
         parents.append(data_ancestor(order.inputs["data"]))
+    elif isinstance(own := getattr(order.config, "family", None), JsonlConfig):
+        parents.append(data_ancestor(own.path))
     if "tokenizer" in order.inputs:
         path = order.inputs["tokenizer"]
         parents.append(Ancestor(role="tokenizer", name=path.name, digest=_load_tokenizer(path).digest))
@@ -115,6 +118,9 @@ def _load_tokenizer(path: Path) -> Tokenizer:
 
 def _reinforce(order: Order) -> Body:
     config: ReinforceConfig = order.config
+    for family in (config.family, config.exam.family, config.exam.harder):
+        if isinstance(family, JsonlConfig):
+            make_family(family)  # read and checked now; who asks later gets the same
     base = order.checkpoint("base", "--from")
     return lambda frame: reinforce_by_rule(config, frame, base)
 

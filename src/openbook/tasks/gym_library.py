@@ -8,17 +8,14 @@ next request starts another; so a text that hangs a scorer costs its time limit 
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import subprocess
-import sys
 import threading
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+
+from openbook.tasks.worker_process import WorkerProcess
 
 WORKER = Path(__file__).with_name("gym_worker.py")
 
@@ -49,7 +46,7 @@ class GymLibrary:
     def __init__(self, *, seconds_to_make: float = 120.0) -> None:
         self.seconds_to_make = seconds_to_make
         self._lock = threading.Lock()
-        self._workers: list[_Worker] = []  # empty until the first request and after a kill
+        self._workers: list[WorkerProcess] = []  # empty until the first request and after a kill
 
     def names(self) -> list[str]:
         """The names of all datasets. Raises LibraryFault when the library is not installed."""
@@ -80,15 +77,15 @@ class GymLibrary:
 
     def _ask(self, request: Mapping[str, Any], seconds: float) -> object:
         with self._lock:
-            if self._workers and not self._workers[0].is_ours:
-                self._workers.clear()  # a fork has copied the pipes; they belong to the parent
+            if self._workers and not self._workers[0].is_running:
+                self._workers.clear()  # it died, or a fork has copied the pipes, which belong to the parent
             if not self._workers:
-                self._workers.append(_Worker())
+                self._workers.append(WorkerProcess([str(WORKER)]))
                 seconds += SECONDS_TO_START
             reply = self._workers[0].ask(request, seconds)
             if "value" in reply:
                 return reply["value"]
-            if reply.pop("fatal", False):
+            if reply.get("fatal", False):
                 self._drop()
         if "late" in reply:
             raise LibraryTimeout(reply["late"])
@@ -98,71 +95,6 @@ class GymLibrary:
         for worker in self._workers:
             worker.stop()
         self._workers.clear()
-
-
-class _Worker:
-    """One process and its pipes."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-B", "-W", "ignore", str(WORKER)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | _ENVIRONMENT,
-            encoding="ascii",
-        )
-        self.parent_id = os.getpid()
-        self.stop = weakref.finalize(self, _stop, self.process, self.parent_id)
-
-    @property
-    def is_ours(self) -> bool:
-        return self.parent_id == os.getpid()
-
-    def ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """The reply; or `late` or `error`, with `fatal` when the process is of no more use."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        late = threading.Event()
-
-        def kill() -> None:
-            late.set()
-            self.process.kill()
-
-        timer = threading.Timer(seconds, kill)
-        timer.start()
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        finally:
-            timer.cancel()
-        if late.is_set():
-            return {"late": f"no reply within {seconds:g} seconds", "fatal": True}
-        if not line.endswith("\n"):
-            return {"error": "the library's process died", "fatal": True}
-        return cast(dict[str, Any], json.loads(line))
-
-
-# A fixed hash seed, because some datasets walk through sets; one thread, because a scorer needs no more.
-_ENVIRONMENT = {
-    "PYTHONHASHSEED": "0",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
-
-
-def _stop(process: subprocess.Popen[str], parent_id: int) -> None:
-    if os.getpid() != parent_id:
-        return
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(BrokenPipeError):  # a request that never left
-                pipe.close()
 
 
 def _request(operation: str, name: str, options: Mapping[str, Any], **rest: object) -> dict[str, Any]:

@@ -90,13 +90,11 @@ OPERATIONS = {"names": names, "num_items": num_items, "item": item, "score": sco
 def limit_resources() -> None:
     """Cap memory and forbid writing files, where the system can."""
     try:
-        import resource
+        from openbook.tasks import containment
     except ImportError:  # Windows has no such limits; the parent's time limit still holds
         return
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    allowed = MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MAX_MEMORY_BYTES, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    containment.limit_memory(MAX_MEMORY_BYTES)
+    containment.forbid_files()
 
 
 def main() -> None:

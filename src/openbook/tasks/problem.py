@@ -1,11 +1,11 @@
-"""Problem, Verdict and Family: what is asked, what was found, and who asks."""
+"""Problem, Submission, Verdict and Family: what is asked, what came back, what was found, and who asks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Split(StrEnum):
@@ -48,11 +48,22 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """What came back: the answer as it was read, and the whole completion that it was read out of."""
+
+    problem: Problem
+    answer: str
+    completion: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """What a verifier found, and why in words."""
 
     outcome: Outcome
     reason: str
+    value: float | None = None
+    """What a reward function of the user's said, where one judges: it counts in place of right or wrong."""
 
     @property
     def correct(self) -> bool:
@@ -70,3 +81,28 @@ class Family(Protocol):
     def verify(self, problem: Problem, answer: str) -> Verdict:
         """Judge the text of an answer. Never evaluates it, never raises on any text."""
         ...
+
+
+@runtime_checkable
+class BatchFamily(Protocol):
+    """What a family may offer besides: judging many submissions at once, in processes side by side."""
+
+    def verify_many(self, submissions: Sequence[Submission]) -> list[Verdict]:
+        """One verdict each, in order: the same that they would get one by one. Never raises on any text."""
+        ...
+
+
+@runtime_checkable
+class FiniteFamily(Protocol):
+    """What a family may offer besides: how many problems it has, where that is few."""
+
+    def num_problems(self, split: Split) -> int:
+        """How many different ones. An index counts on from the first after the last."""
+        ...
+
+
+def verify_all(family: Family, submissions: Sequence[Submission]) -> list[Verdict]:
+    """One verdict each, in order; at once where the family can."""
+    if isinstance(family, BatchFamily):
+        return family.verify_many(submissions)
+    return [family.verify(one.problem, one.answer) for one in submissions]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeAlias
 
 from openbook.tasks.chain import ChainConfig, ChainFamily
@@ -10,10 +11,13 @@ from openbook.tasks.countdown import CountdownConfig, CountdownFamily
 from openbook.tasks.courtesy import CourtesyConfig, CourtesyFamily
 from openbook.tasks.gym import GymConfig, GymFamily, gym_names
 from openbook.tasks.gym_library import GymLibrary
+from openbook.tasks.jsonl import JsonlConfig, JsonlFamily
 from openbook.tasks.problem import Family
 
-FamilyConfig: TypeAlias = ChainConfig | CountdownConfig | CourtesyConfig | CodeConfig | GymConfig
-"""A recipe's `kind` says which: chain, countdown, courtesy, code or gym."""
+FamilyConfig: TypeAlias = (
+    ChainConfig | CountdownConfig | CourtesyConfig | CodeConfig | GymConfig | JsonlConfig
+)
+"""A recipe's `kind` says which: chain, countdown, courtesy, code, gym or jsonl."""
 
 OWN_FAMILIES = ("chain", "countdown", "courtesy", "code")
 
@@ -31,6 +35,20 @@ def make_family(config: FamilyConfig) -> Family:
             return CodeFamily(config)
         case GymConfig():
             return GymFamily(config, GymLibrary())
+        case JsonlConfig():
+            return _of_files(config, _stamps(config))
+
+
+@lru_cache(maxsize=4)
+def _of_files(config: JsonlConfig, stamps: tuple[tuple[int, int], ...]) -> JsonlFamily:
+    """Read, checked and given workers once for all who ask: training, its probe, the examination."""
+    return JsonlFamily(config)
+
+
+def _stamps(config: JsonlConfig) -> tuple[tuple[int, int], ...]:
+    """When each file of a config was changed, and its size; what is missing is reported by whoever reads."""
+    paths = [path for path in (config.path, config.held_out_path) if path is not None and path.exists()]
+    return tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
 
 
 def family_names() -> list[str]:

@@ -25,6 +25,8 @@ class RewardConfig:
 
     accuracy: float = 1.0
     """Weight of the verifier's judgement, 1 or 0."""
+    custom: float = 1.0
+    """Weight of your own reward function's value, which takes the place of accuracy where there is one."""
     format: float = 1.0
     """Weight of well-formed thinking and answer tags, 1 or 0."""
     language: float = 0.0
@@ -107,8 +109,7 @@ def verified_reward(config: RewardConfig, observed: Observed, verdict: Verdict) 
     common = _common_parts(config, observed)
     if not is_judged(verdict):
         return RewardParts(parts=common, scored=False, reason=f"{verdict.outcome}: {verdict.reason}")
-    accuracy = {"accuracy": config.accuracy * accuracy_reward(verdict)} if config.accuracy else {}
-    return RewardParts(parts=accuracy | common, scored=True, reason=verdict.reason)
+    return RewardParts(parts=_judged_part(config, verdict) | common, scored=True, reason=verdict.reason)
 
 
 def preference_reward(config: RewardConfig, observed: Observed, score: float) -> RewardParts:
@@ -118,6 +119,13 @@ def preference_reward(config: RewardConfig, observed: Observed, score: float) ->
         return RewardParts(parts=common, scored=False, reason=f"the reward model's score is {score}")
     preference = {"preference": config.preference * score} if config.preference else {}
     return RewardParts(parts=preference | common, scored=True, reason="scored by a reward model")
+
+
+def _judged_part(config: RewardConfig, verdict: Verdict) -> dict[str, float]:
+    """Accuracy, or a function's own value: never both, which would count one judgement twice."""
+    if verdict.value is not None:
+        return {"custom": config.custom * verdict.value} if config.custom else {}
+    return {"accuracy": config.accuracy * accuracy_reward(verdict)} if config.accuracy else {}
 
 
 def _common_parts(config: RewardConfig, observed: Observed) -> dict[str, float]:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -183,9 +185,18 @@ def test_a_late_scorer_is_killed_and_the_next_request_is_served() -> None:
 
 def test_a_worker_that_dies_is_a_fault_and_is_replaced(library: GymLibrary) -> None:
     assert library.item("gcd", {}, 1)
-    library._workers[0].process.kill()
+    process = library._workers[0].process
+    process.send_signal(signal.SIGSTOP)  # so that it dies in the midst of the request
+    threading.Timer(0.2, process.kill).start()
     with pytest.raises(LibraryFault, match="died"):
         library.item("gcd", {}, 1)
+    assert library.item("gcd", {}, 1)
+
+
+def test_a_worker_that_died_between_requests_is_replaced_unnoticed(library: GymLibrary) -> None:
+    assert library.item("gcd", {}, 1)
+    library._workers[0].process.kill()
+    library._workers[0].process.wait()
     assert library.item("gcd", {}, 1)
 
 
