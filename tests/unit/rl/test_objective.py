@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,3 +90,20 @@ def test_no_alias_is_a_name_of_ours_and_each_begins_with_one_or_a_word() -> None
     assert not ours & ALIASES.keys()
     named = {word.strip(",;=") for hint in ALIASES.values() for word in hint.replace(".", " ").split()}
     assert len(named & ours) >= 20
+
+
+PAGE = (Path(__file__).parents[3] / "docs/concepts/rl.md").read_text(encoding="utf-8")
+
+
+def test_the_settings_on_the_page_of_concepts_are_accepted() -> None:
+    snippets = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert len(snippets) >= 4
+    for snippet in snippets:
+        parse(RLConfig, {"num_steps": 1, **tomllib.loads(snippet)})
+
+
+def test_the_table_of_verls_names_is_what_recipes_are_answered_with() -> None:
+    table = PAGE[PAGE.index("| verl | here |") : PAGE.index("## Preferences")]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:] if line.startswith("|")]
+    names = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert names - {"clip_ratio_c"} <= ALIASES.keys() and len(names) > 20
