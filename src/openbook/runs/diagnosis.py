@@ -40,15 +40,15 @@ SYMPTOMS: tuple[Callable[[Case], Diagnosis | None], ...] = (
     policy_symptoms.loss_zero,
 )
 IMPLIED = {
-    "collapse": ("reward_below_start", "all_wrong", "all_alike", "no_gradient", "length_collapse"),
-    "rate_too_high": ("reward_below_start",),
-    "reward_hacking": ("collapse", "reward_below_start", "all_wrong"),
-    "all_wrong": ("no_gradient",),
-    "all_right": ("no_gradient",),
-    "all_alike": ("no_gradient",),
-    "diverged": ("loss_rising", "skipped_updates"),
+    "reward_hacking": {"collapse", "reward_below_start", "all_wrong"},
+    "rate_too_high": {"reward_below_start"},
+    "collapse": {"reward_below_start", "all_wrong", "all_alike", "no_gradient", "length_collapse"},
+    "all_wrong": {"no_gradient"},
+    "all_right": {"no_gradient"},
+    "all_alike": {"no_gradient"},
+    "diverged": {"loss_rising", "skipped_updates"},
 }
-"""What follows from another diagnosis, and is not said twice."""
+"""What follows from a diagnosis and is not said beside it; causes stand before what they cause."""
 
 LOADS_FILE = "expert_loads.json"
 LATE_SHARE = 0.25
@@ -58,7 +58,10 @@ LATE_SHARE = 0.25
 def diagnose(case: Case) -> list[Diagnosis]:
     """All that is found, the gravest first; nothing for a run without metrics."""
     found = [one for symptom in SYMPTOMS if (one := symptom(case)) is not None]
-    said = {name for one in found for name in IMPLIED.get(one.name, ())}
+    names, said = {one.name for one in found}, set[str]()
+    for name, implied in IMPLIED.items():
+        if name in names - said:
+            said |= implied
     order = list(Severity)
     return sorted((one for one in found if one.name not in said), key=lambda one: order.index(one.severity))
 

@@ -21,18 +21,23 @@ HALF = 0.5
 FALL = 0.9
 LOUD_ENTROPY, QUIET_ENTROPY = 0.5, 0.01
 """Nats a token: more by 0.5 is a policy becoming random; below 0.01 one token in a thousand is a try."""
+QUIET_SHARE = 0.15
+"""Of the entropy at first; runs that solve their problems end at a fifth of it."""
 MANY_CUT = 0.25
+"""Each of them is judged unfinished, and what is learned from a quarter of all is to be shorter."""
 MANY_UNSCORED = 0.05
 """In a group of 16 that is nearly one missing in each, and comparisons begin to lean."""
 RATIO_GAP = 0.05
 """Mean |log p - log p|: exp of it is NeMo-RL's `token_mult_prob_error`, which it calls bad above 1.05."""
 GROWING_GAP = 0.005
-"""Rounding of bf16 gives less and does not grow tenfold; a sampler with old weights drifts away."""
+"""And ten times the first step's: rounding (in bf16 near 0.01) is there from the first step on, while a
+sampler with old weights drifts away."""
 FAR_KL = 1.0
 """Nats a token from the reference; healthy runs here stay below 0.5, R1-like ones far below."""
 KL_JUMP = 0.3
-"""Nats a token within one stretch: no step of the size that a clip of 0.2 intends goes so far."""
+"""Nats a token within one stretch. Counts beside a fall of reward only: a single odd token does it too."""
 MUCH_CLIPPED = 0.3
+"""Of the tokens: a clip of 0.2 is meant for the few that move most."""
 
 
 def few_teach(case: Case) -> Diagnosis | None:
@@ -137,7 +142,7 @@ def entropy_collapse(case: Case) -> Diagnosis | None:
     entropy, goal = case.long_trend("entropy"), case.now("accuracy")
     if entropy is None or (goal is not None and goal >= SOLVED):
         return None
-    if entropy.now > max(QUIET_ENTROPY, 0.1 * entropy.begin):
+    if entropy.now > max(QUIET_ENTROPY, QUIET_SHARE * entropy.begin):
         return None
     return Diagnosis(
         name="entropy_collapse",
@@ -172,7 +177,7 @@ def length(case: Case) -> Diagnosis | None:
     if tokens is None or goal is None or goal.has_risen:
         return None
     evidence = f"{tokens.show()}; {goal.show()}"
-    if tokens.now > 2 * tokens.begin + tokens.margin:
+    if tokens.now > max(2 * tokens.begin, tokens.begin + tokens.margin):
         return Diagnosis(
             name="length_explosion",
             severity=Severity.WARNING,
@@ -181,7 +186,7 @@ def length(case: Case) -> Diagnosis | None:
             mend="weigh rewards.length, or look which part of the reward grows with it; a loss that divides "
             "by each completion's length makes long wrong ones cheap (loss_type dr_grpo does not)",
         )
-    if tokens.now < HALF * tokens.begin - tokens.margin:
+    if tokens.now < min(HALF * tokens.begin, tokens.begin - tokens.margin):
         return Diagnosis(
             name="length_collapse",
             severity=Severity.WARNING,
