@@ -8,6 +8,8 @@ leniency. Each entry here closes a hole that was found by trying (the tests keep
     - SEQUENCES: the scorer accepts NaN and numbers that are off by one;
     - EXPRESSIONS: the scorer evaluates the text, and puzzle24 accepts numbers that were not given;
     - FORMULAS: the scorer evaluates the text through sympy; only harmless tokens may pass;
+    - SHAPES: the scorer reads a part of the text; the answer must be shaped like the own one, digit by digit;
+    - LOGIC: the scorer reads the first statement of a text and skips what it does not know;
     - FORMS: the scorer ignores what it does not understand, so that an answer can be hidden among
       others, takes NaN for a match, or raises on a text of another form.
 """
@@ -33,11 +35,15 @@ NUMBERS: Mapping[str, Fraction] = {"coin_flip": Fraction(1, 1000), "gsm_symbolic
 
 SEQUENCES = frozenset(["number_sorting"])
 EXPRESSIONS = frozenset(["countdown", "puzzle24"])
+SHAPES = frozenset(["time_intervals"])
+LOGIC = frozenset(["propositional_logic"])
 FORMULAS = frozenset(["intermediate_integration", "polynomial_multiplication", "simple_integration"])
 
 _NUMERAL = r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?"
 _WHOLE = r"[0-9]{1,40}"
 _GRID = r"[0-9]{1,3}(?:[ \n]+[0-9]{1,3})*"
+_TURN = r"[FBUDLRMESfbudlrxyz]w?'?[0-9]{0,2}"
+_HANOI = r"Move disk [0-9]{1,3} from Peg [0-9]{1,3} to Peg [0-9]{1,3}"
 FORMS: Mapping[str, re.Pattern[str]] = {
     name: re.compile(form)
     for name, form in {
@@ -51,8 +57,10 @@ FORMS: Mapping[str, re.Pattern[str]] = {
         "polynomial_equations": rf"{_NUMERAL}(?:, ?{_NUMERAL})*",
         "prime_factorization": rf"{_WHOLE}(?:\s*\u00d7\s*{_WHOLE})*",
         "quantum_lock": r"[A-Ca-c](?:(?:\s*(?:\u2192|->|,)\s*|\s*)[A-Ca-c])*",
+        "rubiks_cube": rf"{_TURN}(?:\s+{_TURN})*",
         "sokoban": r"[UDLRudlr]+",
         "survo": _GRID,
+        "tower_of_hanoi": rf"{_HANOI}(?: *\n[ \n]*{_HANOI})*",
     }.items()
 }
 
@@ -67,10 +75,33 @@ def form_fault(name: str, own: str, text: str) -> str:
         return f"only ASCII digits are read, got {quote(text)}"
     if name in FORMULAS:
         return formula_fault(text, names=own)
+    if name in LOGIC and not _is_logic(text):
+        return f"answer is not one statement of logic: {quote(text)}"
+    if name in SHAPES and _shape(text) != _shape(own):
+        return f"answer is not of the form that was asked for, such as {quote(own)}: {quote(text)}"
     form = FORMS.get(name)
     if form is not None and not form.fullmatch(text):
         return f"answer is not of the form that {name} asks for: {quote(text)}"
     return ""
+
+
+_CONNECTIVES = "\u2227\u2228\u2192\u2194"  # and, or, implies, equivalent; \u00ac is not
+_PART = re.compile(rf"\u00ac*(?:[A-Z]|\((?:x|x[{_CONNECTIVES}]x)\))")
+_STATEMENT = re.compile(rf"x(?:[{_CONNECTIVES}]x)?")
+
+
+def _is_logic(text: str) -> bool:
+    """Whether `text` is one statement: innermost parts are replaced by `x` until nothing else is left."""
+    if "x" in text:
+        return False
+    before, rest = "", re.sub(r"[ \n]", "", text)
+    while before != rest:
+        before, rest = rest, _PART.sub("x", rest)
+    return _STATEMENT.fullmatch(rest) is not None
+
+
+def _shape(text: str) -> str:
+    return re.sub("[0-9]{1,9}", "9", text)
 
 
 def same_text(own: str, text: str) -> bool:

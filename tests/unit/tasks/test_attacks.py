@@ -78,6 +78,10 @@ HOLES = {
     "quantum_lock": ["{} or 7"],
     "kakurasu": ["{} or 7", "the answer is {}"],
     "survo": ["the answer is {}"],
+    "propositional_logic": ["({}\u200b)", "{} {}", "{})", "{} and"],
+    "rubiks_cube": ["1, 2, 3, {}", "so {}", "{} .", "{} F99999999"],
+    "time_intervals": ["{}, 1, 2, 3", "{} days, 1", "{} or so"],
+    "tower_of_hanoi": ["So {}", "\x00{}", "{} or not"],
 }
 
 
