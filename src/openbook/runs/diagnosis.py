@@ -41,7 +41,7 @@ SYMPTOMS: tuple[Callable[[Case], Diagnosis | None], ...] = (
 )
 IMPLIED = {
     "reward_hacking": {"collapse", "reward_below_start", "all_wrong"},
-    "rate_too_high": {"reward_below_start"},
+    "rate_too_high": {"reward_below_start", "kl_runaway", "entropy_explosion", "length_explosion"},
     "collapse": {"reward_below_start", "all_wrong", "all_alike", "no_gradient", "length_collapse"},
     "all_wrong": {"no_gradient"},
     "all_right": {"no_gradient"},

@@ -90,19 +90,19 @@ def collapse(case: Case) -> Diagnosis | None:
     if tokens is not None and tokens.now < HALF * tokens.best:
         evidence.append(f"length {show(tokens.best)} -> {show(tokens.now)} tokens")
     entropy = case.long_trend("entropy")
-    if entropy is not None and HALF < entropy.now / max(entropy.values[0], QUIET_ENTROPY) < 2:
-        evidence.append(
-            f"entropy {show(entropy.values[0])} -> {show(entropy.now)} looks healthy and did not tell"
-        )
+    if entropy is not None:
+        at_first = max(entropy.values[0], QUIET_ENTROPY)
+        looks = " looks healthy and did not tell" if HALF < entropy.now / at_first < 2 else ""
+        evidence.append(f"entropy {show(entropy.values[0])} -> {show(entropy.now)}{looks}")
     return Diagnosis(
         name="collapse",
         severity=Severity.FAULT,
         what="the policy collapsed: what it had learned, or could do from the start, is gone",
         evidence="; ".join(evidence),
-        mend=f"go back to a state before it; {lower_the_rate(case)}; raise beta; watch sampler_gap"
+        mend="go back to a state before it; lower the learning rate 3 to 10 times; raise beta"
         if signs
         else "the updates were no larger than before: look whether the problems, the reward or the sampler"
-        f" changed there; if none did, go back to a state before it and {lower_the_rate(case)}",
+        " changed there; if none did, go back to a state before it and lower the learning rate",
     )
 
 
@@ -116,7 +116,7 @@ def reward_below_start(case: Case) -> Diagnosis | None:
         severity=Severity.WARNING,
         what="reward is below where the run began: the policy is worse than what it started from",
         evidence=f"{reward.show()}, {show(reward.best)} at best",
-        mend=f"{lower_the_rate(case)}; if the problems became harder meanwhile, that is the reason",
+        mend="lower the learning rate; if problems became harder or rewards stricter, that is the reason",
     )
 
 
@@ -167,7 +167,7 @@ def entropy_explosion(case: Case) -> Diagnosis | None:
         severity=Severity.WARNING,
         what="entropy explodes: the policy becomes random",
         evidence=f"entropy {show(at_first)} -> {show(entropy.now)} nats a token",
-        mend=f"{lower_the_rate(case)}; lower entropy_coef or temperature; raise beta",
+        mend="lower the learning rate, entropy_coef or temperature; raise beta",
     )
 
 
@@ -252,8 +252,8 @@ def kl_runaway(case: Case) -> Diagnosis | None:
         severity=Severity.WARNING,
         what="the policy has run far away from its reference",
         evidence=f"{kl.show()} nats a token",
-        mend=f"raise beta{_setting(case, 'beta')}; {lower_the_rate(case)}; read samples, for text that no one"
-        " would write is what is found out there",
+        mend=f"raise beta{_setting(case, 'beta')}; lower the learning rate; read samples, for text that no"
+        " one would write is what is found out there",
     )
 
 

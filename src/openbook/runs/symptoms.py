@@ -13,8 +13,8 @@ from statistics import fmean, median
 from openbook.runs.case import Case, Diagnosis, Severity, Trend, percent, show
 
 LOWER_THE_RATE = (
-    "lower optim.muon_learning_rate and optim.adamw_learning_rate 3 to 10 times{now}, "
-    "raise schedule.warmup_steps, keep optim.max_grad_norm at 1"
+    "lower optim.muon_learning_rate and optim.adamw_learning_rate 3 to 10 times{now}; "
+    "raise schedule.warmup_steps"
 )
 
 RISE_OF_LOSS, ABOVE_START = 1.2, 1.5
