@@ -28,7 +28,7 @@ from openbook.r1.zero import reinforce_by_rule
 from openbook.runs.manifest import Ancestor
 from openbook.runs.progress import Progress
 from openbook.runs.stop import StopSignal
-from openbook.tasks.jsonl import JsonlConfig
+from openbook.tasks.jsonl import JsonlConfig, JsonlFamily
 from openbook.tasks.registry import make_family
 from openbook.tokens.tokenizer import Tokenizer
 
@@ -82,11 +82,21 @@ def _parents(order: Order) -> list[Ancestor]:
     parents = [ancestor(role, Checkpoint.open(order.inputs[role])) for role in roles]
     if "data" in order.inputs:
         parents.append(data_ancestor(order.inputs["data"]))
-    elif isinstance(own := getattr(order.config, "family", None), JsonlConfig):
-        parents.append(data_ancestor(own.path))
+    family = getattr(order.config, "family", None)
+    if isinstance(family, JsonlConfig):
+        parents += _parents_of_problems(family, is_data_known="data" in order.inputs)
     if "tokenizer" in order.inputs:
         path = order.inputs["tokenizer"]
         parents.append(Ancestor(role="tokenizer", name=path.name, digest=_load_tokenizer(path).digest))
+    return parents
+
+
+def _parents_of_problems(config: JsonlConfig, *, is_data_known: bool) -> list[Ancestor]:
+    """A person's own problems, and the file of the function that judges them."""
+    parents = [] if is_data_known else [data_ancestor(config.path)]
+    family = make_family(config)
+    if isinstance(family, JsonlFamily) and family.reward_digest:
+        parents.append(Ancestor(role="reward", name=config.reward, digest=family.reward_digest))
     return parents
 
 

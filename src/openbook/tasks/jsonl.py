@@ -68,7 +68,10 @@ class JsonlConfig:
 
 
 class JsonlFamily:
-    """Problems from a file, which is read and checked whole. Raises UserError where it cannot be used."""
+    """Problems from a file, which is read and checked whole. Raises UserError where it cannot be used.
+
+    `reward_digest` is that of the file in which the reward function stands; empty where there is none.
+    """
 
     def __init__(self, config: JsonlConfig) -> None:
         self.config = config
@@ -78,8 +81,7 @@ class JsonlFamily:
             if config.reward
             else None
         )
-        if self._wall is not None:
-            self._wall.check()
+        self.reward_digest = "" if self._wall is None else self._wall.check().digest
         if self._maths is not None:
             require_library(self._maths)
         self._lines = self._read()
