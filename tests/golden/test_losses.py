@@ -128,6 +128,7 @@ def test_five_steps_of_grpo_have_the_losses_on_file(
         num_generations=4,
         max_tokens=12,
         num_minibatches=2,
+        share_prompts=False,  # the biases of the experts follow the loads, in which each prompt counts
         beta=0.05,
         reference_refresh_steps=3,
         tokens_per_batch=64,

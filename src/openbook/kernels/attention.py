@@ -25,6 +25,13 @@ def document_mask(documents_BT: Tensor) -> Tensor:
     return same_BTT.tril()[:, None]
 
 
+def branch_mask(branches_BT: Tensor) -> Tensor:
+    """Boolean [B, 1, T, T]: causal, inside one's own branch and the trunk, which is branch 0."""
+    same_BTT = branches_BT[:, :, None] == branches_BT[:, None, :]
+    is_trunk_B1T = (branches_BT == 0)[:, None, :]
+    return (same_BTT | is_trunk_B1T).tril()[:, None]
+
+
 def reach_mask(positions_BT: Tensor, num_keys: int) -> Tensor:
     """Boolean [B, 1, T, S]: each query looks at the cached positions up to its own."""
     keys_S = torch.arange(num_keys, device=positions_BT.device)
@@ -50,6 +57,8 @@ def attention(q_BHTQ: Tensor, k_BJSQ: Tensor, v_BJSV: Tensor, mask: Tensor | Non
     Values narrower than keys are padded with zeros: the CPU flash kernel refuses unequal sizes and falls back
     to a path that writes every score to memory.
     """
+    if _suits_products(q_BHTQ, k_BJSQ):
+        return product_attention(q_BHTQ, k_BJSQ, v_BJSV, mask, scale)
     v_size, qk_size = v_BJSV.shape[-1], k_BJSQ.shape[-1]
     if v_size < qk_size:
         v_BJSV = F.pad(v_BJSV, (0, qk_size - v_size))
@@ -63,6 +72,35 @@ def attention(q_BHTQ: Tensor, k_BJSQ: Tensor, v_BJSV: Tensor, mask: Tensor | Non
         enable_gqa=q_BHTQ.shape[1] != k_BJSQ.shape[1],
     )
     return out_BHTV[..., :v_size]
+
+
+MOST_PRODUCT_KEYS = 256
+"""Up to so many keys the scores of a row stay in the processor's cache."""
+
+
+def _suits_products(q_BHTQ: Tensor, k_BJSQ: Tensor) -> bool:
+    """Short rows in bf16 on a CPU: there the gradient of the fused kernel takes four times as long."""
+    is_short = k_BJSQ.shape[2] <= MOST_PRODUCT_KEYS
+    return (
+        is_short and q_BHTQ.dtype == torch.bfloat16 and q_BHTQ.device.type == "cpu" and q_BHTQ.requires_grad
+    )
+
+
+def product_attention(
+    q_BHTQ: Tensor, k_BJSQ: Tensor, v_BJSV: Tensor, mask: Tensor | None, scale: float
+) -> Tensor:
+    """As `plain_attention` -> [B, H, T, V], without a repeated key and with few passes over the scores."""
+    num_rows, num_kv_heads = k_BJSQ.shape[:2]
+    num_heads, num_queries, num_keys = q_BHTQ.shape[1], q_BHTQ.shape[2], k_BJSQ.shape[2]
+    if mask is None:
+        mask = causal_mask(num_queries, num_keys, q_BHTQ.device)
+    bias = torch.zeros(mask.shape, dtype=q_BHTQ.dtype, device=mask.device).masked_fill(~mask, -torch.inf)
+    # The query heads of a key-value head stand where queries would.
+    grouped_BJxQ = (q_BHTQ * scale).reshape(num_rows, num_kv_heads, -1, q_BHTQ.shape[-1])
+    scores_BHTS = (grouped_BJxQ @ k_BJSQ.transpose(-1, -2)).view(num_rows, num_heads, num_queries, num_keys)
+    weights_BHTS = torch.softmax(scores_BHTS + bias, -1, dtype=torch.float32).to(v_BJSV.dtype)
+    out_BJxV = weights_BHTS.view(num_rows, num_kv_heads, -1, num_keys) @ v_BJSV
+    return out_BJxV.view(num_rows, num_heads, num_queries, -1)
 
 
 def decode_attention(q_BHQ: Tensor, k_BSJQ: Tensor, v_BSJV: Tensor, mask_BS: Tensor, scale: float) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from openbook.kernels.attention import document_mask, reach_mask
+from openbook.kernels.attention import branch_mask, document_mask, reach_mask
 from openbook.kernels.rope import (
     YarnScaling,
     inverse_frequencies,
@@ -103,17 +103,25 @@ def softmax_scale(config: ModelConfig, qk_size: int) -> float:
 
 
 def place(
-    rotary: Rotary, tokens_BT: Tensor, *, documents_BT: Tensor | None, positions_BT: Tensor | None
+    rotary: Rotary,
+    tokens_BT: Tensor,
+    *,
+    documents_BT: Tensor | None,
+    positions_BT: Tensor | None,
+    branches_BT: Tensor | None = None,
 ) -> Places:
-    """The places of whole rows."""
+    """The places of whole rows, which hold documents or a trunk with branches, not both."""
+    assert documents_BT is None or branches_BT is None
     if positions_BT is None:
         rotation = rotary.running(tokens_BT.shape[1], tokens_BT.device)
     else:
         rotation = rotary.at(positions_BT, int(positions_BT.max()) + 1)
-    return Places(
-        rotation=rotation,
-        mask=None if documents_BT is None else document_mask(documents_BT),
-    )
+    mask = None
+    if documents_BT is not None:
+        mask = document_mask(documents_BT)
+    elif branches_BT is not None:
+        mask = branch_mask(branches_BT)
+    return Places(rotation=rotation, mask=mask)
 
 
 def place_behind(rotary: Rotary, tokens_BT: Tensor, lengths_B: Tensor, capacity: int) -> CachedPlaces:

@@ -94,15 +94,23 @@ class Transformer(nn.Module):
         valid_BT: Tensor | None = None,
         documents_BT: Tensor | None = None,
         positions_BT: Tensor | None = None,
+        branches_BT: Tensor | None = None,
         experts_BTLK: Tensor | None = None,
     ) -> ModelOutput:
         """Reads whole rows.
 
         `valid_BT` (bool) keeps padding out of the experts, their loads and the balance loss. `documents_BT`
-        (int) hides packed documents from each other. `positions_BT` (int) overrides the positions 0..T-1.
+        (int) hides packed documents from each other. `branches_BT` (int) hides the branches 1, 2, ... of a
+        row from each other, but not the trunk, 0, from them. `positions_BT` (int) overrides 0..T-1.
         `experts_BTLK` (int, by MoE layer) replays what a sampler's gates chose.
         """
-        places = place(self._rotary, tokens_BT, documents_BT=documents_BT, positions_BT=positions_BT)
+        places = place(
+            self._rotary,
+            tokens_BT,
+            documents_BT=documents_BT,
+            positions_BT=positions_BT,
+            branches_BT=branches_BT,
+        )
         x_BTD: Tensor = self.model.embed_tokens(tokens_BT)
         routings: list[Routing] = []
         for block in self.model.blocks():

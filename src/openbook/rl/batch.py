@@ -15,6 +15,7 @@ from torch import Tensor
 
 from openbook.data.packing import group_by_length
 from openbook.engine.types import Completion
+from openbook.rl.sharing import SharedRows
 from openbook.rl.types import RewardedGroup
 
 Row = tuple[Completion, float]
@@ -37,10 +38,14 @@ class PolicyBatch:
     advantages_B: Tensor
     experts_BTLK: Tensor | None = None
     """What the sampler's gates chose at each position, int16, 0 in the padding; None if it is not known."""
+    shared: SharedRows | None = None
+    """The same tokens in fewer rows, where each prompt is read once for several completions."""
 
     @property
     def num_tokens(self) -> int:
-        return int(self.valid_BT.sum())
+        """Tokens that a pass computes."""
+        valid = self.valid_BT if self.shared is None else self.shared.valid_RT
+        return int(valid.sum())
 
     def to(self, device: torch.device) -> PolicyBatch:
         return PolicyBatch(
@@ -51,6 +56,7 @@ class PolicyBatch:
             sampler_logprobs_BT=self.sampler_logprobs_BT.to(device),
             advantages_B=self.advantages_B.to(device),
             experts_BTLK=None if self.experts_BTLK is None else self.experts_BTLK.to(device),
+            shared=None if self.shared is None else self.shared.to(device),
         )
 
 

@@ -9,7 +9,7 @@ from openbook.config import config, require_at_least
 from openbook.rl.aliases import ALIASES
 from openbook.rl.objective import ObjectiveConfig
 from openbook.tasks.rewards import RewardConfig
-from openbook.train.config import OptimConfig, ScheduleConfig
+from openbook.train.config import OptimConfig, Precision, ScheduleConfig
 
 
 @config
@@ -42,6 +42,13 @@ class RLConfig(ObjectiveConfig):
     """Completions with a token older than so many policies get the advantage 0; none sets no bound."""
     skip_zero_advantages: bool = True
     """Leave rows of advantage 0 out of the update where nothing is learned from them: the same gradient."""
+    share_prompts: bool = True
+    """A prompt is read once for several completions of its group: the same gradient from fewer tokens.
+
+    Of what is measured by token, the expert loads and the balance loss, each prompt counts fewer times.
+    """
+    precision: Precision = "auto"
+    """Of the products: `fp32`, `bf16`, or bf16 on a GPU alone."""
     routing_replay: bool = True
     """The trainer's experts are those that the sampler chose (R3, arXiv 2510.11370)."""
     reference_refresh_steps: int = 400

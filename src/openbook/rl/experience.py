@@ -6,7 +6,7 @@ Shape legend: B completions, T positions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from openbook.rl.correction import importance_weights
 from openbook.rl.filters import counted_tokens, may_skip, with_something_to_say
 from openbook.rl.kl import ESTIMATORS
 from openbook.rl.logprobs import completion_logprobs
+from openbook.rl.sharing import cut_shared, share_prompts
 from openbook.rl.types import Group, RewardedGroup
 
 
@@ -80,19 +81,29 @@ def gather(policies: Policies, groups: Sequence[RewardedGroup], config: RLConfig
 
 def batches_of(rows: Sequence[Row], config: RLConfig, pad_id: int) -> list[PolicyBatch]:
     """Every row once, in batches of similar length."""
+    completions = [completion for completion, _ in rows]
     batches = []
-    for run in cut([completion for completion, _ in rows], config.tokens_per_batch):
-        chosen = [rows[index] for index in run]
-        counted = [counted_tokens(completion, config) for completion, _ in chosen]
-        batches.append(make_policy_batch(chosen, pad_id=pad_id, counted=counted))
+    if not config.share_prompts:
+        for run in cut(completions, config.tokens_per_batch):
+            batches.append(_batch([rows[index] for index in run], config, pad_id))
+        return batches
+    for group in cut_shared(completions, config.tokens_per_batch):
+        run = [index for row in group for index in row]
+        shared = share_prompts([completions[index] for index in run], list(map(len, group)), pad_id=pad_id)
+        batches.append(replace(_batch([rows[index] for index in run], config, pad_id), shared=shared))
     return batches
+
+
+def _batch(rows: Sequence[Row], config: RLConfig, pad_id: int) -> PolicyBatch:
+    counted = [counted_tokens(completion, config) for completion, _ in rows]
+    return make_policy_batch(rows, pad_id=pad_id, counted=counted)
 
 
 @torch.no_grad()
 def prepare(policies: Policies, batch: PolicyBatch, config: RLConfig) -> Experience:
     """Ask the policies, where the objective wants to know; by default only the reference."""
     old_BT, ref_BT = batch.sampler_logprobs_BT, None
-    with autocast(policies.device):
+    with autocast(policies.device, config.precision):
         if config.old_logprobs == "trainer":
             old_BT, _, _ = completion_logprobs(
                 policies.policy, batch, temperature=config.temperature, replays=config.routing_replay
@@ -112,7 +123,7 @@ def kl_of_rollout(policies: Policies, groups: Sequence[Group], config: RLConfig)
         rows = [(completions[index], 0.0) for index in run]
         batch = make_policy_batch(rows, pad_id=policies.pad_id).to(policies.device)
         assert policies.reference is not None
-        with autocast(policies.device):
+        with autocast(policies.device, config.precision):
             ref_BT, _, _ = completion_logprobs(policies.reference, batch, temperature=config.temperature)
         kl_BT = ESTIMATORS[config.kl_estimator](batch.sampler_logprobs_BT, ref_BT) * batch.mask_BT
         for index, total in zip(run, kl_BT.sum(1).tolist(), strict=True):

@@ -83,7 +83,7 @@ def _backward(
 ) -> tuple[dict[str, float], Tensor]:
     """Add one batch's gradients; its shares of the metrics, and its expert loads."""
     batch = experience.batch
-    with autocast(policies.device):
+    with autocast(policies.device, config.precision):
         logprobs_BT, entropy_BT, output = completion_logprobs(
             policies.policy,
             batch,

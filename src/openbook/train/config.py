@@ -6,6 +6,9 @@ from typing import Literal
 
 from openbook.config import config, require_at_least
 
+Precision = Literal["auto", "fp32", "bf16"]
+"""Of the products of a pass; weights and optimizer stay fp32. `auto` is bf16 on a GPU alone."""
+
 
 @config
 class OptimConfig:
@@ -76,6 +79,7 @@ class TrainConfig:
     optim: OptimConfig = OptimConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     loss: LossConfig = LossConfig()
+    precision: Precision = "auto"
     save_every: int = 100
     """Steps between two saved states."""
 

@@ -39,7 +39,7 @@ def supervised_step(draw: Draw, config: TrainConfig, *, pad_id: int) -> Callable
         sums = torch.zeros(3)
         loads: Tensor | None = None
         for batch in batches:
-            with autocast(device):
+            with autocast(device, config.precision):
                 parts = supervised_loss(model, batch.to(device), config.loss, step_weight=step_weight)
             parts.total.backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([parts.next_token, parts.mtp, parts.balance]).cpu()

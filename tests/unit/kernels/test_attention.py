@@ -6,9 +6,11 @@ import torch
 from openbook.kernels.attention import (
     absorbed_attention,
     attention,
+    branch_mask,
     decode_attention,
     document_mask,
     plain_attention,
+    product_attention,
     reach_mask,
 )
 
@@ -35,6 +37,30 @@ def test_fused_attention_equals_the_plain_one(num_kv_heads: int, v_size: int) ->
     documents = document_mask(torch.tensor([[0, 0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 2, 2, 2]]))
     for mask in (None, documents):
         torch.testing.assert_close(attention(q, k, v, mask, 0.3), plain_attention(q, k, v, mask, 0.3))
+
+
+def test_branches_see_the_trunk_and_themselves() -> None:
+    mask = branch_mask(torch.tensor([[0, 0, 1, 1, 2, -1]]))[0, 0].int().tolist()
+    assert mask[2:5] == [[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 1, 0]]
+    assert all(sum(row) > 0 for row in mask), "padding too looks at something, or it would be NaN"
+
+
+@pytest.mark.parametrize("num_kv_heads", [4, 2, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_by_products_equals_the_plain_one(num_kv_heads: int, dtype: torch.dtype) -> None:
+    branches = branch_mask(torch.tensor([[0, 0, 1, 1, 2, 2, -1], [0, 1, 1, 1, 1, 2, 3]]))
+    for mask in (None, branches):
+        given = [draw(2, 4, 7, 8), draw(2, num_kv_heads, 7, 8), draw(2, num_kv_heads, 7, 8)]
+        inputs = [[one.clone().to(dtype).requires_grad_() for one in given] for _ in range(2)]
+        out, expected = product_attention(*inputs[0], mask, 0.3), plain_attention(*inputs[1], mask, 0.3)
+        exact = dtype == torch.float32
+        close = {"atol": 1e-6, "rtol": 1e-5} if exact else {"atol": 3e-2, "rtol": 3e-2}
+        torch.testing.assert_close(out, expected, **close)
+        weights = draw(*out.shape).to(dtype)
+        for result in (out, expected):
+            (result * weights).sum().backward()  # type: ignore[no-untyped-call]
+        for one, other in zip(*inputs, strict=True):
+            torch.testing.assert_close(one.grad, other.grad, **close)
 
 
 def test_a_single_query_sees_its_reach_and_no_further() -> None:

@@ -201,7 +201,8 @@ def test_a_report_says_what_was_asked_sampled_and_learned(
     assert report.metrics["reward"] == 1.0 and report.metrics["format"] == pytest.approx(1 / 3)
     lengths = [(len(prompt), len(ids)) for prompt, ids in rows(tokenizer)]
     assert report.metrics["mean_completion_tokens"] == pytest.approx(sum(n for _, n in lengths) / 6)
-    assert report.usage.trained_tokens == sum(a + b - 1 for a, b in lengths)
+    prompts_once = sum(len(prompt) for prompt in prompts)
+    assert report.usage.trained_tokens == prompts_once + sum(n - 1 for _, n in lengths)
     assert report.usage.completion_tokens == sum(n for _, n in lengths)
     assert report.usage.prompt_tokens == 5
     assert report.expert_loads.sum() == report.usage.trained_tokens * 2  # one MoE layer, two experts a token

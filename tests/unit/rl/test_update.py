@@ -157,9 +157,8 @@ def test_where_rows_have_another_part_in_the_update_none_is_left_out(
         for one in group.group.rollouts
     )
     for fields in ({"balance_weight": 0.1}, {"entropy_coef": 0.1}, {"loss_type": "bnpo"}, {"beta": 0.1}):
-        updated = learn(
-            make_tiny(vocab_size=40), groups, replace(BARE, **fields), make_tiny(seed=7, vocab_size=40)
-        )
+        config = replace(BARE, share_prompts=False, **fields)
+        updated = learn(make_tiny(vocab_size=40), groups, config, make_tiny(seed=7, vocab_size=40))
         assert updated.num_tokens == num_tokens, fields
 
 
