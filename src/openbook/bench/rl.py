@@ -69,6 +69,7 @@ TAKEN_AWAY: dict[str, Options] = {
         bf16_sampling=False, bf16_training=False, shared_prompts=False, skip_zero_advantages=False
     ),
 }
+OF_EXPERTS = {"openbook without routing replay": replace(ALL, routing_replay=False)}
 TRL_WAYS = {"TRL tuned": "tuned", "TRL tuned, bf16": "tuned-bf16", "TRL defaults": "defaults"}
 """What a peer is called here, and in `peers.trl`."""
 
@@ -160,7 +161,7 @@ def prepare_options(
     stage = subject.stage(setting, num_threads, stack)
     return Contest(
         ours=stage.ours(ALL, stack),
-        peers=stage.our_peers(TAKEN_AWAY),
+        peers=stage.our_peers(TAKEN_AWAY if stage.config.moe is None else TAKEN_AWAY | OF_EXPERTS),
         lines=rate_lines(stage, setting),
     )
 

@@ -56,10 +56,12 @@ _POSITIONS_A_BATCH = 16384
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlainTemplate:
-    """The question as it is, and the reply as it is."""
+    """The question as it is behind what begins a text, and the reply as it is."""
+
+    bos_token: str = ""
 
     def render(self, messages: Sequence[Message]) -> str:
-        return messages[-1].content
+        return self.bos_token + messages[-1].content
 
     def parse(self, text: str) -> Parsed:
         return Parsed(thinking="", answer=text, well_formed=True, reason="")
@@ -164,7 +166,8 @@ def rl_config(work: RLWork, options: Options) -> RLConfig:
         reference_refresh_steps=0,
         balance_weight=0.0,
         bias_update_rate=0.0,
-        **_skipping(options),
+        skip_zero_advantages=options.skip_zero_advantages,
+        routing_replay=options.routing_replay,
         optim=OptimConfig(
             matrix_optimizer="adamw",
             adamw_learning_rate=LEARNING_RATE,
@@ -177,20 +180,13 @@ def rl_config(work: RLWork, options: Options) -> RLConfig:
     )
 
 
-def _skipping(options: Options) -> dict[str, Any]:
-    import dataclasses
-
-    known = {field.name for field in dataclasses.fields(RLConfig)}
-    name = "skip_zero_advantages"
-    return {name: options.skip_zero_advantages} if name in known else {}
-
-
 def engine_config(work: RLWork, options: Options) -> EngineConfig:
     return EngineConfig(
         max_running=work.num_completions,
         weights="bf16" if options.bf16_sampling else "fp32",
         prefix_caching=options.shared_prompts,
         deterministic=options.deterministic,
+        return_experts=options.routing_replay,
     )
 
 

@@ -86,6 +86,8 @@ class Options:
     """A group whose rewards are all the same is left out of the update; its gradient is zero."""
     deterministic: bool = True
     """A completion depends on nothing that is sampled beside it, as in every run of ours."""
+    routing_replay: bool = True
+    """Where there are experts, the trainer's are those that the sampler chose."""
 
 
 def word_tokenizer(vocab_size: int) -> tokenizers.Tokenizer:

@@ -134,6 +134,14 @@ def test_each_of_our_options_is_taken_away_alone_and_all_together(
     assert off == [0, 1, 1, 1, 1, 4]
 
 
+def test_routing_replay_is_an_option_where_there_are_experts(
+    setting: Setting, subject: Subject, started: Started, make_tiny: Callable[..., Transformer]
+) -> None:
+    moe = replace(subject, load=lambda _: make_tiny())
+    found = run_case(the_case(moe, prepare_options), setting, lambda _: None)
+    assert {one.peer_name for one in found} == {*TAKEN_AWAY, "openbook without routing replay"}
+
+
 def test_ties_are_part_of_the_work_and_skipping_is_ours(
     setting: Setting, subject: Subject, started: Started
 ) -> None:

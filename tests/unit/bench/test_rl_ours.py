@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from openbook.bench.rl_ours import OurTrainer, our_tokenizer
+from openbook.bench.rl_ours import OurTrainer, PlainTemplate, our_tokenizer
 from openbook.bench.rl_work import Options, RLWork, text_of
 from openbook.model.transformer import Transformer
+from openbook.tokens.renderer import Renderer
+from openbook.tokens.tokenizer import BOS, Tokenizer
 
 MakeTiny = Callable[..., Transformer]
 PLAIN = Options(bf16_sampling=False, bf16_training=False, shared_prompts=False, skip_zero_advantages=False)
@@ -49,6 +51,12 @@ def test_prompts_read_by_each_completion_give_the_same_gradient_as_shared_ones(m
         OurTrainer(model, the_work(model), options).step()
     for one, other in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_a_plain_template_begins_a_text_and_adds_nothing_else(tokenizer: Tokenizer) -> None:
+    renderer = Renderer(tokenizer=tokenizer, template=PlainTemplate(bos_token=BOS))
+    assert renderer.prompt_ids("12 + 34") == [tokenizer.bos_id, *tokenizer.encode("12 + 34")]
+    assert renderer.parse(" 46 ").answer == " 46 "
 
 
 def test_the_tokenizer_reads_the_prompts_as_the_peers_do(make_tiny: MakeTiny) -> None:
