@@ -51,7 +51,7 @@ def doctor(run: RunName = None, root: Root = Path("out"), as_json: Json = False)
 
 def examine(root: Path) -> dict[str, Any]:
     """The findings by name: sizes in bytes, choices with their reason."""
-    return {**_software(), **_host(root), **_torch()}
+    return {**_software(), **_host(root), **_torch(), **_rewards()}
 
 
 def _software() -> dict[str, Any]:
@@ -113,6 +113,17 @@ def _torch() -> dict[str, Any]:
         if grouped
         else "one after the other: this torch has no grouped_mm for it",
     }
+
+
+def _rewards() -> dict[str, Any]:
+    """What holds a person's own reward functions."""
+    from openbook.errors import UserError
+    from openbook.tasks.wall import footing
+
+    try:
+        return {"own_rewards": f"each call limited, {footing()}"}
+    except UserError as error:
+        return {"own_rewards": f"refused: {error.what}"}
 
 
 def _why_no_gpu(cuda_version: str | None) -> str:

@@ -43,16 +43,17 @@ class Limits:
     """What one call may use. Memory counts on top of what the worker itself has mapped."""
 
     memory_bytes: int
-    num_processes: int
-    """Of the user, threads among them. Does not bind root."""
+    num_processes: int | None
+    """Of the user, threads among them; None sets no limit. Does not bind root."""
     user: int | None
     """The user to become first; None stays."""
 
 
 def limits_for(memory_bytes: int, user: int | None) -> Limits:
-    """The limits of a call as `user`, who may run as much already and `MAX_PROCESSES` more."""
+    """The limits of a call as `user`: of processes, `MAX_PROCESSES` more than that user runs already."""
     running = 0 if user is not None else _processes_of(os.getuid())
-    return Limits(memory_bytes=memory_bytes, num_processes=running + MAX_PROCESSES, user=user)
+    most = None if running is None else running + MAX_PROCESSES
+    return Limits(memory_bytes=memory_bytes, num_processes=most, user=user)
 
 
 def enter_process_namespace() -> bool:
@@ -89,7 +90,8 @@ def confine(limits: Limits) -> None:
         _become(limits.user)
     limit_memory(limits.memory_bytes)
     forbid_files()
-    _lower(resource.RLIMIT_NPROC, limits.num_processes)
+    if limits.num_processes is not None:
+        _lower(resource.RLIMIT_NPROC, limits.num_processes)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     die_with_parent()  # last: a change of user clears it
 
@@ -150,8 +152,10 @@ def _children(process: int) -> list[int]:
     return found
 
 
-def _processes_of(user: int) -> int:
-    """How many threads a user runs: what the limit on processes is counted against."""
+def _processes_of(user: int) -> int | None:
+    """How many threads a user runs, which the limit on processes is counted against; None where untold."""
+    if not Path("/proc/self/status").exists():
+        return None
     count = 0
     for status in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -80,6 +80,12 @@ class Footing:
     unprivileged: bool
     """Not root, so that the limit on processes binds."""
 
+    def __str__(self) -> str:
+        held = "in a namespace of processes" if self.isolated else "swept, without a namespace of processes"
+        return f"{held}; " + (
+            "as a user without rights" if self.unprivileged else "as root, who has no limit"
+        )
+
 
 class Wall:
     """`function` behind the wall; workers start on first use. Safe to share between threads.
@@ -181,6 +187,15 @@ class Wall:
                 "go on with the file as it was, or begin a new run",
             )
         return worker
+
+
+def footing() -> Footing:
+    """What holds on this machine for any function. Raises UserError where no worker can be started."""
+    wall = Wall("openbook.tasks.answers:quote", WallConfig(num_workers=1), offers=("text", "limit"))
+    try:
+        return wall.check()
+    finally:
+        wall.close()
 
 
 def as_number(reply: Reply) -> float | Reply:

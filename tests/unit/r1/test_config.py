@@ -44,6 +44,12 @@ def test_an_examination_takes_no_negative_sizes(field: str, least: int) -> None:
         replace(TINY.exam, **{field: least - 1})
 
 
+def test_a_story_needs_harder_problems_and_an_examination_by_itself_does_not() -> None:
+    without = replace(TINY.exam, harder=None)
+    with pytest.raises(ValueError, match=r"exam\.harder is missing"):
+        replace(TINY, exam=without)
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_a_share_is_between_nothing_and_all(share: float) -> None:
     with pytest.raises(ValueError, match="courtesy_share must be 0 to 1"):

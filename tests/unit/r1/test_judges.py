@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -10,7 +10,7 @@ from openbook.r1.judges import observed, rule_judge, training_problems
 from openbook.rl.types import Attempt
 from openbook.tasks.chain import ChainConfig, ChainFamily
 from openbook.tasks.courtesy import CourtesyConfig, CourtesyFamily
-from openbook.tasks.problem import Outcome, Problem, Split
+from openbook.tasks.problem import Outcome, Problem, Split, Submission, Verdict
 from openbook.tasks.rewards import RewardConfig
 from openbook.tokens.template import response
 
@@ -66,6 +66,24 @@ def test_attempts_are_judged_in_their_order(attempt_at: AttemptAt) -> None:
     ]
     assert [one.verdict.correct for one in rule_judge(FAMILY, ZERO)(attempts)] == right
     assert rule_judge(FAMILY, ZERO)([]) == []
+
+
+def test_a_family_that_can_judge_many_at_once_is_asked_once(attempt_at: AttemptAt) -> None:
+    asked: list[list[Submission]] = []
+
+    class Batched(ChainFamily):
+        def verify_many(self, submissions: Sequence[Submission]) -> list[Verdict]:
+            asked.append(list(submissions))
+            return [
+                Verdict(outcome=Outcome.WRONG, reason="", value=float(i)) for i in range(len(submissions))
+            ]
+
+    problem = FAMILY.problem(0, Split.TRAIN, 0)
+    attempts = [attempt_at(problem, response("x", answer)) for answer in ("1", "2", "3")]
+    found = rule_judge(Batched(ChainConfig()), RewardConfig(format=0.0, custom=0.5))(attempts)
+    assert [one.reward.total for one in found] == [0.0, 0.5, 1.0]
+    assert [[one.answer for one in batch] for batch in asked] == [["1", "2", "3"]]
+    assert [one.completion for one in asked[0]] == [attempt.text for attempt in attempts]
 
 
 def test_a_reward_sees_the_completion_and_not_the_problem(attempt_at: AttemptAt) -> None:

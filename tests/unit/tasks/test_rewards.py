@@ -79,6 +79,15 @@ def test_thinking_without_number_words_earns_no_language_reward() -> None:
     assert language_reward("b = 7, c = 4", Language.ENGLISH) == 0.0
 
 
+def test_a_value_of_ones_own_takes_the_place_of_accuracy() -> None:
+    verdict = Verdict(outcome=Outcome.CORRECT, reason="", value=1.5)
+    observed = Observed(well_formed=True, thinking="", num_tokens=3)
+    assert verified_reward(RewardConfig(), observed, verdict).parts == {"custom": 1.5, "format": 1.0}
+    assert verified_reward(RewardConfig(custom=0.0), observed, verdict).parts == {"format": 1.0}
+    late = Verdict(outcome=Outcome.TIMED_OUT, reason="")
+    assert not verified_reward(RewardConfig(), observed, late).scored
+
+
 def test_the_length_penalty_falls_linearly_to_minus_one() -> None:
     lengths = [0, 768, 769, 896, 1024, 5000]
     rewards = [length_reward(length, limit_tokens=1024, buffer_tokens=256) for length in lengths]

@@ -18,6 +18,7 @@ import pytest
 from openbook.errors import UserError
 from openbook.tasks.problem import Outcome
 from openbook.tasks.wall import Reply, Wall, WallConfig, as_number
+from openbook.tasks.wall import footing as footing_here
 
 HOSTILE = """
 import json, os, random, sys, time
@@ -317,6 +318,12 @@ def test_without_a_namespace_a_sweep_finds_those_that_slipped_away(folder: Path)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
     assert left_behind(folder) == []
+
+
+def test_what_holds_on_this_machine_is_said_in_words() -> None:
+    found = footing_here()
+    assert ("as root" in str(found)) != found.unprivileged
+    assert ("without a namespace" in str(found)) != found.isolated
 
 
 def test_calls_may_come_from_several_threads(wall: Wall) -> None:
