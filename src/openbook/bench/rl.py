@@ -63,10 +63,15 @@ ALL = Options()
 TAKEN_AWAY: dict[str, Options] = {
     "openbook without bf16 in sampling": replace(ALL, bf16_sampling=False),
     "openbook without bf16 in training": replace(ALL, bf16_training=False),
-    "openbook without shared prompts": replace(ALL, shared_prompts=False),
+    "openbook without shared prompts in sampling": replace(ALL, shared_prompts=False),
+    "openbook without shared prompts in training": replace(ALL, shared_prompts_in_training=False),
     "openbook without determinism": replace(ALL, deterministic=False),
     "openbook with none of these": Options(
-        bf16_sampling=False, bf16_training=False, shared_prompts=False, skip_zero_advantages=False
+        bf16_sampling=False,
+        bf16_training=False,
+        shared_prompts=False,
+        shared_prompts_in_training=False,
+        skip_zero_advantages=False,
     ),
 }
 OF_EXPERTS = {"openbook without routing replay": replace(ALL, routing_replay=False)}

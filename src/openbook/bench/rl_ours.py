@@ -7,7 +7,6 @@ FOLDER holds the work and the model, OPTIONS is JSON.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -95,7 +94,7 @@ class OurTrainer:
     """A model with its optimizer, sampler and environment: `step` makes one step of the work."""
 
     def __init__(self, model: Transformer, work: RLWork, options: Options) -> None:
-        self._work, self._options = work, options
+        self._work = work
         self._watch = StepWatch()
         config = rl_config(work, options)
         tokenizer = our_tokenizer(work.vocab_size)
@@ -113,8 +112,7 @@ class OurTrainer:
     def step(self) -> StepTiming:
         """The next round: the first is the one that warms up."""
         self._watch.start()
-        with bf16_products() if self._options.bf16_training else contextlib.nullcontext():
-            self._advance(self._state)
+        self._advance(self._state)
         return self._watch.stop(self._work.num_new_tokens)
 
     def _problems(self, round_number: int) -> list[Problem]:
@@ -151,10 +149,6 @@ def our_tokenizer(vocab_size: int) -> Tokenizer:
     return Tokenizer(word_tokenizer(vocab_size), ids)
 
 
-def bf16_products() -> torch.autocast:
-    return torch.autocast("cpu", dtype=torch.bfloat16)
-
-
 def rl_config(work: RLWork, options: Options) -> RLConfig:
     """GRPO without a reference, by AdamW at a constant rate: what the peers are told too."""
     return RLConfig(
@@ -167,6 +161,8 @@ def rl_config(work: RLWork, options: Options) -> RLConfig:
         balance_weight=0.0,
         bias_update_rate=0.0,
         skip_zero_advantages=options.skip_zero_advantages,
+        share_prompts=options.shared_prompts_in_training,
+        precision="bf16" if options.bf16_training else "fp32",
         routing_replay=options.routing_replay,
         optim=OptimConfig(
             matrix_optimizer="adamw",

@@ -82,6 +82,8 @@ class Options:
     """Products of the forward and the backward pass in bf16, over fp32 weights."""
     shared_prompts: bool = True
     """A group's prompt is read once by the sampler."""
+    shared_prompts_in_training: bool = True
+    """A group's prompt is read once by the trainer."""
     skip_zero_advantages: bool = True
     """A group whose rewards are all the same is left out of the update; its gradient is zero."""
     deterministic: bool = True

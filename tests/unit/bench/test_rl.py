@@ -131,7 +131,7 @@ def test_each_of_our_options_is_taken_away_alone_and_all_together(
     assert {one.peer_name for one in found} == set(TAKEN_AWAY)
     told = [Options(**json.loads(how)) for _, how in started]
     off = [sum(not value for value in asdict(options).values()) for options in told]
-    assert off == [0, 1, 1, 1, 1, 4]
+    assert off == [0, 1, 1, 1, 1, 1, 5]
 
 
 def test_routing_replay_is_an_option_where_there_are_experts(

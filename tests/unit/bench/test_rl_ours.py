@@ -15,7 +15,13 @@ from openbook.tokens.renderer import Renderer
 from openbook.tokens.tokenizer import BOS, Tokenizer
 
 MakeTiny = Callable[..., Transformer]
-PLAIN = Options(bf16_sampling=False, bf16_training=False, shared_prompts=False, skip_zero_advantages=False)
+PLAIN = Options(
+    bf16_sampling=False,
+    bf16_training=False,
+    shared_prompts=False,
+    shared_prompts_in_training=False,
+    skip_zero_advantages=False,
+)
 
 
 def the_work(model: Transformer) -> RLWork:
@@ -47,7 +53,8 @@ def test_a_step_samples_all_tokens_and_moves_the_weights(
 
 def test_prompts_read_by_each_completion_give_the_same_gradient_as_shared_ones(make_tiny: MakeTiny) -> None:
     models = [make_tiny(gqa=True) for _ in range(2)]
-    for model, options in zip(models, (PLAIN, replace(PLAIN, shared_prompts=True)), strict=True):
+    sharing = replace(PLAIN, shared_prompts=True, shared_prompts_in_training=True)
+    for model, options in zip(models, (PLAIN, sharing), strict=True):
         OurTrainer(model, the_work(model), options).step()
     for one, other in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(one, other)
