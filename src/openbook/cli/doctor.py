@@ -51,7 +51,7 @@ def doctor(run: RunName = None, root: Root = Path("out"), as_json: Json = False)
 
 def examine(root: Path) -> dict[str, Any]:
     """The findings by name: sizes in bytes, choices with their reason."""
-    return {**_software(), **_host(root), **_torch(), **_rewards()}
+    return {**_software(), **_host(root), **_torch(), **_sandbox(), **_rewards()}
 
 
 def _software() -> dict[str, Any]:
@@ -124,6 +124,18 @@ def _rewards() -> dict[str, Any]:
         return {"own_rewards": f"each call limited, {footing()}"}
     except UserError as error:
         return {"own_rewards": f"refused: {error.what}"}
+
+
+def _sandbox() -> dict[str, Any]:
+    """Whether code from models may run here, and what keeps it apart by name."""
+    from openbook.tasks.sandbox import probe
+
+    isolation = probe()
+    says = "runs isolated" if isolation.may_run else f"refused: {isolation.refused}"
+    return {
+        "untrusted_code": says,
+        **{f"isolation_{name}": held or "none" for name, held in isolation.held.items()},
+    }
 
 
 def _why_no_gpu(cuda_version: str | None) -> str:

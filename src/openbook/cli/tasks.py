@@ -12,6 +12,7 @@ from openbook.cli.groups import Group
 from openbook.cli.options import Json, Overrides
 
 if TYPE_CHECKING:
+    from openbook.tasks.audit import Audit
     from openbook.tasks.problem import Family, Problem
 
 app = typer.Typer(cls=Group, help="Tasks: families of problems with exact verifiers.", no_args_is_help=True)
@@ -93,6 +94,72 @@ def verify_answer(
         print(f"{problem.question}\n{verdict.outcome}: {verdict.reason}")
     if not verdict.correct:
         raise typer.Exit(1)
+
+
+@app.command("audit")
+def audit_rewards(
+    family: FamilyName,
+    seed: Seed = 0,
+    num_problems: Annotated[
+        int, typer.Option("--num", "-n", min=1, metavar="N", help="How many problems are attacked.")
+    ] = 4,
+    held_out: HeldOut = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Attack a family's verifier and reward with forged answers.
+
+    Only the honest answer may earn accuracy. The exit code is 1 if anything else does, if anything
+    raises or takes long, or if the honest answer earns nothing.
+    """
+    from dataclasses import asdict
+
+    from openbook.cli.render import print_json
+    from openbook.config import read_overrides
+    from openbook.tasks.audit import audit
+    from openbook.tasks.problem import Split
+
+    chosen = find_family(family, read_overrides(overrides or []))
+    found = audit(chosen, seed, num_problems, Split.HELD_OUT if held_out else Split.TRAIN)
+    if as_json:
+        print_json({**asdict(found), "judges": found.judges, "passed": found.passed})
+    else:
+        _print_audit(found)
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def _print_audit(found: Audit) -> None:
+    from openbook.cli.render import print_table
+
+    print_table(
+        ["attack", "tried", "found", "format paid", "seconds", "outcomes", "reason"],
+        [
+            [
+                row.attack,
+                row.num_attempts,
+                row.num_findings,
+                row.num_paid_for_format,
+                f"{row.most_seconds:.2f}",
+                " ".join(f"{outcome} {count}" for outcome, count in row.outcomes.items()),
+                row.reason if len(row.reason) <= 60 else row.reason[:57] + "...",
+            ]
+            for row in found.summaries
+        ],
+        right=["tried", "found", "format paid", "seconds"],
+    )
+    honest = ", ".join(f"{outcome} {count}" for outcome, count in found.honest.items())
+    print(f"\nthe honest answer of {found.num_problems} problems: {honest}")
+    for finding in found.findings:
+        print(
+            f"{finding.finding}: {finding.attack}, {finding.problem_id}: {finding.excerpt}: {finding.reason}"
+        )
+    for refused in found.honest_refused:
+        print(f"honest and refused: {refused}")
+    if not found.judges:
+        print(f"no rule judges {found.family}: there is no accuracy to earn, and none to protect")
+    elif found.passed:
+        print("nothing earned accuracy but the honest answer; the format part is paid for form alone")
 
 
 def find_family(name: str, dials: Mapping[str, object]) -> Family:

@@ -11,9 +11,11 @@ refuses to make problems: what cannot be judged is not asked.
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, cast
@@ -22,7 +24,7 @@ from openbook.config import config
 from openbook.errors import UserError
 from openbook.tasks.answers import correct, quote, wrong
 from openbook.tasks.code_exercises import EXERCISES, Dials, Exercise, solution_text
-from openbook.tasks.problem import Outcome, Problem, Split, Verdict
+from openbook.tasks.problem import Outcome, Problem, Split, Submission, Verdict
 from openbook.tasks.sandbox import (
     CodeTest,
     Ending,
@@ -134,6 +136,11 @@ class CodeFamily:
             return correct()
         which = "hidden test" if run.num_passed >= cast(int, problem.facts["num_examples"]) else "example"
         return wrong(f"{run.ending}, at test {run.num_passed + 1} of {len(tests)} ({which}): {run.reason}")
+
+    def verify_many(self, submissions: Sequence[Submission]) -> list[Verdict]:
+        """As `verify`, as many at once as there are processors."""
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            return list(pool.map(lambda one: self.verify(one.problem, one.answer), submissions))
 
     @cached_property
     def _refused(self) -> str:

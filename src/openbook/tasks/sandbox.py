@@ -185,6 +185,7 @@ def _ask(
     if sys.platform != "linux":
         raise SandboxUnavailable(f"code runs isolated on Linux only, and this is {sys.platform}")
     job = {
+        "parent": os.getpid(),
         "code": code,
         "function": function,
         "inputs": [json.dumps(test.arguments) for test in tests],

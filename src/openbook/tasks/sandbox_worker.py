@@ -235,7 +235,10 @@ def write_all(descriptor: int, line: str) -> None:
 
 
 def child(job: Mapping[str, Any], held: dict[str, str], pipes: Mapping[str, int]) -> NoReturn:
-    """Never returns: the jail, a line that says so, then the code."""
+    """Never returns: the jail, a line that says so, then the code.
+
+    `pipes["life"]` is to be read from and ends when the watching process does.
+    """
     try:
         nothing_read, nothing_write = os.pipe()
         os.close(nothing_write)
@@ -243,6 +246,10 @@ def child(job: Mapping[str, Any], held: dict[str, str], pipes: Mapping[str, int]
             os.dup2(descriptor, place)
         os.environ.clear()
         held = enter_jail(job, held)
+        watched = select.poll()
+        watched.register(pipes["life"], select.POLLIN)
+        if watched.poll(0):
+            os._exit(1)  # the parent was gone before its death could send a signal
         write_all(pipes["report"], json.dumps({"held": held}))
     except (Unavailable, OSError) as fault:
         write_all(pipes["report"], json.dumps({"refused": str(fault)}))
@@ -319,15 +326,19 @@ class Watch:
 def main() -> None:
     job = json.load(sys.stdin.buffer)
     prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != job["parent"]:
+        sys.exit("the process that asked is gone")
     try:
         held = enter_namespaces()
         ends = {name: os.pipe() for name in ("report", "results", "output")}
+        life_read, life_write = os.pipe()
         process = os.fork()
     except (Unavailable, OSError) as fault:
         reply: dict[str, Any] = {"report": json.dumps({"refused": str(fault)}) + "\n"}
     else:
         if process == 0:
-            child(job, held, {name: write for name, (_, write) in ends.items()})
+            os.close(life_write)
+            child(job, held, {"life": life_read, **{name: write for name, (_, write) in ends.items()}})
         for _, write in ends.values():
             os.close(write)
         reply = Watch(process, {name: read for name, (read, _) in ends.items()}, job).until_it_ends()

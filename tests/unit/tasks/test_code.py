@@ -9,7 +9,7 @@ from openbook.errors import UserError
 from openbook.tasks import code as code_module
 from openbook.tasks.code import CodeConfig, CodeFamily, lazy_passes, read_code
 from openbook.tasks.code_exercises import EXERCISES
-from openbook.tasks.problem import Outcome, Problem, Split
+from openbook.tasks.problem import BatchFamily, Outcome, Problem, Split, Submission
 from openbook.tasks.sandbox import (
     CodeTest,
     Isolation,
@@ -167,6 +167,20 @@ def test_an_answer_that_knows_the_examples_only_fails_a_hidden_test() -> None:
     table = ", ".join(f"{given!r}: {made}" for given, made in pairs)
     answer = f"def sum_divisible(xs): return {{{table}}}.get(str(xs), 0)"
     assert "hidden test" in FAMILY.verify(problem, answer).reason
+
+
+@isolated
+def test_many_are_judged_at_once_as_one_by_one() -> None:
+    made = problems(6)
+    answers = [problem.answer if place % 2 else "x = 1" for place, problem in enumerate(made)]
+    submissions = [
+        Submission(problem=problem, answer=answer, completion=answer)
+        for problem, answer in zip(made, answers, strict=True)
+    ]
+    assert isinstance(FAMILY, BatchFamily)
+    one_by_one = [FAMILY.verify(one.problem, one.answer) for one in submissions]
+    assert FAMILY.verify_many(submissions) == one_by_one
+    assert [verdict.correct for verdict in one_by_one] == [False, True] * 3
 
 
 def test_without_isolation_problems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
