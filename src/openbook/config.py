@@ -23,7 +23,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, dataclass_transform
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Union, cast, dataclass_transform
 
 from openbook.errors import UserError, nearest
 
@@ -91,6 +91,17 @@ def parse_kind(classes: Sequence[type], data: Mapping[str, Any], *, where: str =
     return parse(by_kind[kind], data, where=where)
 
 
+Schema: TypeAlias = "type | tuple[type, ...]"
+"""A config class, or several that are told apart by `kind`; the first is meant where none is given."""
+
+
+def parse_schema(schema: Schema, data: Mapping[str, Any]) -> Any:
+    """`data` checked against a schema. Raises UserError."""
+    if isinstance(schema, type):
+        return parse(schema, data)
+    return parse_kind(schema, data) if "kind" in data else parse(schema[0], data)
+
+
 def field_types(cls: type) -> dict[str, Any]:
     """The resolved type of each field of a config class, in order."""
     hints = typing.get_type_hints(cls, include_extras=True)
@@ -120,7 +131,7 @@ class Recipe:
     digest: str
 
 
-def load_recipe(path: Path, schemas: Mapping[str, type], overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: Path, schemas: Mapping[str, Schema], overrides: Sequence[str] = ()) -> Recipe:
     """Read the recipe at `path`, extend it, apply `--set` overrides, check it against its verb.
 
     Raises UserError for anything in the file or the overrides that does not fit.
@@ -131,7 +142,7 @@ def load_recipe(path: Path, schemas: Mapping[str, type], overrides: Sequence[str
         raise UserError(f"{path}: no verb", f"its first line must be one of: {_verb_lines(schemas)}")
     if verb not in schemas:
         raise UserError(f"{path}: unknown verb {verb!r}", nearest(str(verb), list(schemas)))
-    cfg: Any = parse(schemas[verb], merge(tables, read_overrides(overrides)))
+    cfg: Any = parse_schema(schemas[verb], merge(tables, read_overrides(overrides)))
     return Recipe(verb=verb, name=path.stem, path=path, config=cfg, digest=digest(cfg))
 
 
@@ -181,7 +192,7 @@ def _read_value(text: str) -> Any:
     return document["value"] if len(document) == 1 else text
 
 
-def _verb_lines(schemas: Mapping[str, type]) -> str:
+def _verb_lines(schemas: Mapping[str, Schema]) -> str:
     return ", ".join(f'verb = "{verb}"' for verb in schemas)
 
 

@@ -17,7 +17,7 @@ from typer.main import get_command
 from openbook.cli.app import app
 from openbook.cli.shelf import all_recipes
 from openbook.config import load_recipe
-from openbook.r1.config import SCHEMAS
+from openbook.r1.schemas import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ROOT / "docs" / "reference"

@@ -18,7 +18,7 @@ from openbook.engine.types import Completion, FinishReason, SamplingParams
 from openbook.kernels.native import Missing, load_native
 from openbook.model.init import initialize
 from openbook.model.transformer import Transformer
-from openbook.r1.config import SCHEMAS
+from openbook.r1.schemas import SCHEMAS
 from openbook.rl.batch import make_policy_batch
 from openbook.rl.logprobs import completion_logprobs
 

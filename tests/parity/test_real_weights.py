@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from openbook.cli.shelf import find_gguf
-from openbook.cli.speaker import read_texts
+from openbook.engine.speaker import read_texts
 from openbook.model.config import GQAConfig
 from openbook.model.gguf import GgufCheckpoint
+from openbook.model.packaged import find_gguf
 from openbook.model.transformer import Transformer
 from openbook.tokens.chat import ChatTemplate, Message, chat_ids
 from openbook.tokens.tokenizer import Tokenizer

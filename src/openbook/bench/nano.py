@@ -19,7 +19,8 @@ from openbook.bench.prompts import random_prompts
 from openbook.config import load_recipe
 from openbook.model.checkpoint import Checkpoint
 from openbook.model.transformer import Transformer
-from openbook.r1.config import SCHEMAS, StoryConfig
+from openbook.r1.config import StoryConfig
+from openbook.r1.schemas import SCHEMAS
 from openbook.tasks.problem import Split
 from openbook.tasks.registry import make_family
 from openbook.tokens.renderer import Renderer

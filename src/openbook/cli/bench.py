@@ -122,7 +122,7 @@ def _setting(repeats: int, threads: int | None) -> Setting:
 
 
 def _find_smollm2() -> Path:
-    from openbook.cli.shelf import find_gguf
+    from openbook.model.packaged import find_gguf
 
     file = find_gguf(Path("smollm2"))
     assert file is not None

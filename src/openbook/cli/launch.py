@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from openbook.cli.shelf import OUT, find_recipe
-from openbook.config import Recipe, dump, load_recipe, parse
+from openbook.config import Recipe, dump, load_recipe, parse_schema
 from openbook.errors import Interrupted, UserError
 
 RECORD_FILE = "launch.json"
@@ -48,7 +48,7 @@ def prepare(request: Request, inputs: Mapping[str, Path]) -> Launch:
         raise UserError(
             "no recipe was named", f"`openbook recipe list` shows those for `openbook {request.verb}`"
         )
-    from openbook.r1.config import SCHEMAS
+    from openbook.r1.schemas import SCHEMAS
 
     path = find_recipe(request.recipe, request.verb)
     recipe = load_recipe(path, SCHEMAS, request.overrides)
@@ -144,13 +144,13 @@ def _resumed(request: Request, inputs: Mapping[str, Path]) -> Launch:
         raise UserError(
             f"{path.parent} was begun by another verb", f"use `openbook {record['verb']} --resume`"
         )
-    from openbook.r1.config import SCHEMAS
+    from openbook.r1.schemas import SCHEMAS
 
     recipe = Recipe(
         verb=record["verb"],
         name=record["recipe"],
         path=Path(record["path"]),
-        config=parse(SCHEMAS[record["verb"]], record["config"]),
+        config=parse_schema(SCHEMAS[record["verb"]], record["config"]),
         digest=record["digest"],
     )
     begun_with = {role: Path(text) for role, text in record["inputs"].items()}

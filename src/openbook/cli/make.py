@@ -79,15 +79,14 @@ def run(
         begin(launch)
     from openbook.cli.live import watched
     from openbook.cli.money import spending
-    from openbook.r1.pipeline import run_story
     from openbook.r1.report import story_table
+    from openbook.r1.story import run_story
 
     with resumable(launch), watched(spending(launch.out)) as progress:
         story = run_story(
             launch.recipe.config,
             out=launch.out,
             seed=launch.seed,
-            recipe=launch.recipe,
             only=tuple(only or ()),
             skip=tuple(skip or ()),
             repeat=tuple(repeat or ()),

@@ -136,7 +136,7 @@ def _models(source: str, overrides: list[str]) -> dict[str, ModelConfig]:
         return {path.parent.name if path.name == "config.json" else path.stem: _read_public(path, overrides)}
     from openbook.cli.shelf import find_recipe
     from openbook.config import load_recipe
-    from openbook.r1.config import SCHEMAS
+    from openbook.r1.schemas import SCHEMAS
 
     recipe = load_recipe(find_recipe(source), SCHEMAS, overrides)
     models = dict(find_models(recipe.config))

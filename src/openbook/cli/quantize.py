@@ -230,7 +230,7 @@ def _companions(source: Source, folder: Path) -> tuple[list[Path], dict[str, Any
 
 def _unpacked(source: GgufCheckpoint, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     """Tokenizer and chat template of a GGUF file as public files in `folder`."""
-    from openbook.cli.speaker import read_texts
+    from openbook.engine.speaker import read_texts
     from openbook.tokens.chat import ChatTemplate
 
     tokenizer, template = read_texts(source)

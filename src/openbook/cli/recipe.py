@@ -35,7 +35,7 @@ def show_recipe(recipe: RecipeText, overrides: Overrides = None, as_json: Json =
     from openbook.cli.render import print_json, print_pairs
     from openbook.cli.shelf import find_recipe
     from openbook.config import dump, load_recipe
-    from openbook.r1.config import SCHEMAS
+    from openbook.r1.schemas import SCHEMAS
 
     found = load_recipe(find_recipe(recipe), SCHEMAS, overrides or [])
     config = dump(found.config)
@@ -73,7 +73,7 @@ def _check(text: str) -> dict[str, str]:
     from openbook.cli.shelf import find_recipe
     from openbook.config import load_recipe
     from openbook.errors import UserError
-    from openbook.r1.config import SCHEMAS
+    from openbook.r1.schemas import SCHEMAS
 
     try:
         return {"recipe": text, "digest": load_recipe(find_recipe(text), SCHEMAS).digest, "error": ""}

@@ -14,13 +14,13 @@ from openbook.cli.money import device_cost
 from openbook.cli.shelf import open_checkpoint
 from openbook.engine.config import EngineConfig
 from openbook.engine.engine import Engine
-from openbook.engine.speaker import engine_for
+from openbook.engine.speaker import engine_for, read_texts
 from openbook.engine.types import Completion, SamplingParams
 from openbook.errors import UserError
 from openbook.ledger.prices import PricePlan
 from openbook.model.checkpoint import Checkpoint
 from openbook.quant.store import load_weights
-from openbook.tokens.chat import ChatTemplate, Message, R1Template, Template, chat_ids
+from openbook.tokens.chat import Message, Template, chat_ids
 from openbook.tokens.renderer import Renderer
 from openbook.tokens.template import Parsed
 from openbook.tokens.tokenizer import Tokenizer
@@ -113,23 +113,3 @@ class Speaker:
             seconds=seconds,
             cost_nano_usd=device_cost(PricePlan.default(), self.device_name, round(seconds * 1e6)),
         )
-
-
-def read_texts(checkpoint: Checkpoint | GgufCheckpoint) -> tuple[Tokenizer, Template | None]:
-    """The tokenizer and the template of a checkpoint. Raises UserError.
-
-    The R1 template is for what we trained ourselves: a checkpoint with a provenance, or with our tokenizer.
-    """
-    template: Template | None
-    if isinstance(checkpoint, Checkpoint):
-        tokenizer = Tokenizer.load(checkpoint.folder)
-        template = ChatTemplate.load(checkpoint.folder)
-        if template is None and (checkpoint.provenance or tokenizer.has_tags):
-            template = R1Template(bos_token=tokenizer.token(tokenizer.bos_id))
-        return tokenizer, template
-    from openbook.tokens.ggml import read_tokenizer
-
-    where, source = str(checkpoint.file.path), checkpoint.metadata.get("tokenizer.chat_template")
-    tokenizer = read_tokenizer(checkpoint.metadata, where=where)
-    template = None if source is None else ChatTemplate.of_tokenizer(str(source), tokenizer, where=where)
-    return tokenizer, template

@@ -7,6 +7,7 @@ from typing import Literal
 from openbook.config import config, require_at_least
 
 Decode = Literal["auto", "native", "torch"]
+Weights = Literal["auto", "fp32", "bf16"]
 
 
 @config
@@ -28,7 +29,7 @@ class EngineConfig:
     """A sequence's tokens depend on its prompt, its parameters and the weights alone, to the bit."""
     decode: Decode = "auto"
     """`native` kernels, or the modules in `torch`; `auto` takes native on a CPU with a compiler."""
-    weights: Literal["auto", "fp32", "bf16"] = "auto"
+    weights: Weights = "auto"
     """In what plain matrices are held by the native path; `auto` is what the model has. Quantised stay so."""
     return_experts: bool = False
     """Completions carry what the gates chose, for routing replay."""

@@ -10,10 +10,11 @@ from openbook.data.loader import EpochStream
 from openbook.model.checkpoint import Checkpoint
 from openbook.r1.config import ExamConfig, SelfTaughtConfig
 from openbook.r1.exam import examine
-from openbook.r1.frame import Frame, Work, stage_checkpoint, tokenizer_of
+from openbook.r1.frame import Frame, Work, stage_checkpoint
 from openbook.r1.learn import supervise
-from openbook.r1.traces import sample_traces, to_examples
+from openbook.r1.traces import Lesson, sample_traces, to_examples
 from openbook.tasks.problem import Family
+from openbook.tokens.renderer import Renderer
 
 
 def cold_start(
@@ -37,14 +38,16 @@ def learn_from(
     student: Checkpoint,
     teacher: Checkpoint,
     family: Family,
+    lesson: Lesson | None = None,
 ) -> Checkpoint:
     """Sample the teacher, keep what is right and readable, and train the student on it."""
-    tokenizer = tokenizer_of(student)
+    renderer = Renderer.of_folder(student.folder, None if lesson is None else lesson.taught)
 
     def body(work: Work) -> Checkpoint:
-        documents = sample_traces(work, teacher, family, config.sampling)
-        stream = EpochStream(to_examples(documents, tokenizer), seed=frame.seed)
-        checkpoint = supervise(work, frame.learner(student), tokenizer, stream, config.train)
+        documents = sample_traces(work, teacher, family, config.sampling, lesson)
+        stream = EpochStream(to_examples(documents, renderer), seed=frame.seed)
+        work.keep_companions(student)
+        checkpoint = supervise(work, frame.learner(student), renderer.tokenizer, stream, config.train)
         examine(work, checkpoint, exam)
         return checkpoint
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Literal
+
 from openbook.config import config
 from openbook.data.config import ConversationConfig, CorpusConfig, TextConfig
-from openbook.engine.config import Decode
+from openbook.engine.config import Decode, Weights
 from openbook.evals.evaluate import EvalConfig
 from openbook.model.config import ModelConfig
 from openbook.rl.config import RLConfig
+from openbook.rl.curriculum import CurriculumConfig
 from openbook.tasks.courtesy import CourtesyConfig
-from openbook.tasks.registry import FamilyConfig
+from openbook.tasks.registry import FamilyConfig, MixedConfig
 from openbook.tasks.words import Language
 from openbook.tokens.renderer import PromptConfig
 from openbook.train.config import OptimConfig, ScheduleConfig, TrainConfig
@@ -25,6 +30,11 @@ class MachineConfig:
     """Threads of the CPU; 0 means all cores. A resumed run needs the same number to be bit-identical."""
     decode: Decode = "auto"
     """What samples: `native` kernels, the modules in `torch`, or `auto`. A resumed run keeps its choice."""
+    exact: bool = True
+    """The native kernels compute each completion by itself, bit for bit. Without it, what is sampled beside
+    one may change its last bits, and bf16 runs on tiles where there are some; a resumed run is equal still."""
+    weights: Weights = "auto"
+    """In what the native kernels hold matrices to sample with: `fp32`, `bf16`, or what the model has."""
 
     def __post_init__(self) -> None:
         if self.num_threads < 0:
@@ -37,6 +47,8 @@ class ExamConfig:
 
     family: FamilyConfig
     harder: FamilyConfig | None = None
+    others: Mapping[str, FamilyConfig] = field(default_factory=dict)
+    """More suites by name: such as a family that no stage is trained on."""
     prompt: PromptConfig = PromptConfig()
     """How its problems are put: as they were in training, or the examination is of something else."""
     sampling: EvalConfig = EvalConfig()
@@ -66,6 +78,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         _check_vocabulary(self.vocab_size, self.model)
+        _refuse_lora(self.train, "train")
         if isinstance(self.corpus, TextConfig):
             longest = min(self.model.max_position_embeddings, self.train.tokens_per_batch)
             if self.corpus.sequence_length > longest:
@@ -84,6 +97,18 @@ class ReinforceConfig:
     prompt: PromptConfig = PromptConfig()
     rl: RLConfig
     exam: ExamConfig
+    curriculum: CurriculumConfig | None = None
+    """How often each member of a mixed family is drawn; none takes them by turns."""
+
+    def __post_init__(self) -> None:
+        if self.curriculum is None:
+            return
+        if not isinstance(self.family, MixedConfig):
+            raise ValueError(
+                f"a curriculum chooses among the members of a family of kind mixed, not {self.family.kind}; "
+                "give it its levels as members, or leave the curriculum out"
+            )
+        self.curriculum.check(len(self.family.members))
 
 
 @config
@@ -169,8 +194,9 @@ class ScenariosConfig:
 
 @config
 class StoryConfig:
-    """The whole story, stage by stage."""
+    """The whole story from nothing, stage by stage."""
 
+    kind: Literal["nano"] = "nano"
     machine: MachineConfig = MachineConfig()
     vocab_size: int = 640
     model: ModelConfig
@@ -191,20 +217,17 @@ class StoryConfig:
     def __post_init__(self) -> None:
         _check_vocabulary(self.vocab_size, self.model)
         _check_vocabulary(self.vocab_size, self.student)
+        _refuse_lora(self.pretrain, "pretrain")
+        _refuse_lora(self.student_base, "student_base")
         if self.exam.harder is None:
             raise ValueError("exam.harder is missing: a story compares its stages on harder problems too")
+
+
+def _refuse_lora(train: TrainConfig, where: str) -> None:
+    if train.lora is not None:
+        raise ValueError(f"{where}.lora: a base from nothing has no weights to put adapters beside")
 
 
 def _check_vocabulary(vocab_size: int, model: ModelConfig) -> None:
     if model.vocab_size < vocab_size:
         raise ValueError(f"the tokenizer has {vocab_size} tokens and a model only {model.vocab_size}")
-
-
-SCHEMAS: dict[str, type] = {
-    "run": StoryConfig,
-    "pretrain": PretrainConfig,
-    "rl": ReinforceConfig,
-    "sft": FinetuneConfig,
-    "distill": DistillConfig,
-}
-"""Verb to the class that its recipes are checked against."""

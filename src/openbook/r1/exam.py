@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from openbook.engine.types import Generator
-from openbook.evals.evaluate import EvalSample, Subject, evaluate, sample_to_json
+from openbook.evals.evaluate import EvalSample, Subject, evaluate, sample_to_json, score_samples
 from openbook.evals.scorecard import Scorecard, scorecard_to_json
 from openbook.model.checkpoint import Checkpoint
 from openbook.quant.store import load_weights
@@ -33,7 +33,8 @@ def examine(work: Work, checkpoint: Checkpoint, config: ExamConfig) -> list[Scor
     watch = Stopwatch(device)
     cards: list[Scorecard] = []
     kept: list[EvalSample] = []
-    for suite, family_config in (("held_out", config.family), ("harder", config.harder)):
+    suites = {"held_out": config.family, "harder": config.harder, **config.others}
+    for suite, family_config in suites.items():
         if family_config is None:
             continue
         work.frame.stop.check()
@@ -51,8 +52,27 @@ def examine(work: Work, checkpoint: Checkpoint, config: ExamConfig) -> list[Scor
         cards.append(card)
         if suite == "held_out":
             kept = _first_of_each(samples, config)
+            cards += _by_member(card, samples, config)
     _write(work, cards, kept)
     return cards
+
+
+def _by_member(card: Scorecard, samples: Sequence[EvalSample], config: ExamConfig) -> list[Scorecard]:
+    """Of a mixture, a card for each of its families; none where there is one family."""
+    members: dict[str, list[EvalSample]] = {}
+    for sample in samples:
+        members.setdefault(sample.problem.family, []).append(sample)
+    if len(members) < 2:
+        return []
+    return [
+        score_samples(
+            own,
+            Subject(stage=card.stage, checkpoint_digest=card.checkpoint_digest, suite=label),
+            config.sampling,
+            EXAM_SEED,
+        )
+        for label, own in members.items()
+    ]
 
 
 def probe(renderer: Renderer, config: ExamConfig) -> Callable[[Generator], Mapping[str, float]]:

@@ -19,7 +19,6 @@ from openbook.r1.frame import Frame, Work, stage_checkpoint
 from openbook.r1.held_out import watch_held_out
 from openbook.r1.learn import supervise
 from openbook.tokens.renderer import Renderer
-from openbook.tokens.special import COMPANIONS
 from openbook.tokens.tokenizer import Tokenizer
 
 
@@ -68,7 +67,7 @@ def finetune(config: FinetuneConfig, frame: Frame, base: Checkpoint, lessons: Le
     def body(work: Work) -> Checkpoint:
         if lessons.num_skipped:
             frame.progress.note(f"{frame.stage}: left out {lessons.num_skipped} conversations as too long")
-        work.beside += [file for name in COMPANIONS if (file := base.folder / name).is_file()]
+        work.keep_companions(base)
         watch = None
         if lessons.held_out:
             watch = watch_held_out(

@@ -10,6 +10,8 @@ import torch
 
 from openbook.errors import UserError
 from openbook.model.config import ModelConfig
+from openbook.model.lora import num_adapter_parameters
+from openbook.model.lora_config import LoraConfig
 from openbook.model.memory import TrainingMemory, TrainingSetup, training_memory
 
 SHARE_OF_FREE_MEMORY = 0.9
@@ -23,11 +25,23 @@ class Load:
     model: ModelConfig
     tokens_per_batch: int
     num_companions: int = 0
+    lora: LoraConfig | None = None
+    """Adapters, which alone have gradients and an optimizer."""
 
     @property
     def memory(self) -> TrainingMemory:
-        training = training_memory(self.model, TrainingSetup(num_tokens=self.tokens_per_batch))
-        return replace(training, weights=training.weights * (1 + self.num_companions))
+        setup = TrainingSetup(num_tokens=self.tokens_per_batch)
+        training = training_memory(self.model, setup)
+        memory = replace(training, weights=training.weights * (1 + self.num_companions))
+        if self.lora is None:
+            return memory
+        num_learning = num_adapter_parameters(self.model, self.lora)
+        return replace(
+            memory,
+            weights=memory.weights + num_learning * setup.weight_bytes,
+            gradients=num_learning * setup.gradient_bytes,
+            optimizer=num_learning * setup.optimizer_bytes,
+        )
 
 
 def require_fit(load: Load, device: torch.device) -> None:

@@ -32,8 +32,9 @@ from openbook.runs.progress import Progress
 from openbook.runs.run import MANIFEST_FILE, Run
 from openbook.runs.stop import StopSignal
 from openbook.runs.usage import Usage
+from openbook.tokens.special import COMPANIONS
 from openbook.tokens.tokenizer import Tokenizer
-from openbook.train.device import choose_device
+from openbook.train.device import choose_device, keep_freed_memory
 from openbook.train.report import StepReport
 
 LOADS_FILE = "expert_loads.json"
@@ -93,6 +94,10 @@ class Work:
         self.run.record(usage)
         self.device_microseconds += usage.device_microseconds
 
+    def keep_companions(self, base: Checkpoint) -> None:
+        """What lies beside a base that is not ours, such as its chat template, will lie beside the result."""
+        self.beside += [file for name in COMPANIONS if (file := base.folder / name).is_file()]
+
     def go_back(self, step: int) -> None:
         """Forget what an earlier attempt did after `step`: it was paid, but is no part of the result."""
         self.run.truncate_metrics(after_step=step)
@@ -103,7 +108,8 @@ class Work:
     def engine(self, model: Transformer, tokenizer: Tokenizer, *, return_experts: bool = False) -> Engine:
         """What samples in this run: chosen when it began, kept when it is resumed. UserError if it is gone.
 
-        The native kernels sample deterministically, so that a completion depends on nothing beside it.
+        The native kernels sample deterministically unless the machine is told otherwise (`exact`), so that a
+        completion depends on nothing beside it.
         `return_experts` is for a trainer that replays what the gates chose.
         """
         begun_with = self.run.manifest.sampler or "a sampler without a name"
@@ -119,7 +125,13 @@ class Work:
             self.frame.progress.note(
                 f"{self.frame.stage}: begun with {begun_with}, goes on with {now}: the bits may differ"
             )
-        config = EngineConfig(decode=decode, deterministic=decode == "native", return_experts=return_experts)
+        machine = self.frame.machine
+        config = EngineConfig(
+            decode=decode,
+            deterministic=machine.exact and decode == "native",
+            weights=machine.weights,
+            return_experts=return_experts,
+        )
         return engine_for(model, tokenizer, config)
 
     def on_step(self, report: StepReport) -> None:
@@ -183,6 +195,7 @@ def stage_checkpoint(frame: Frame, body: Callable[[Work], Checkpoint]) -> Checkp
     # Attention that has become sure of itself leaves numbers too small to be normal, and a CPU is slow with
     # them: as zeros they take a tenth off a step. Before the first thread is made, so that all inherit it.
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     run.start(device=frame.device_name)
     work = Work(frame=frame, run=run)
     try:

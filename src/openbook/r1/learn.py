@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import torch
+
 from openbook.engine.engine import Engine
 from openbook.model.checkpoint import Checkpoint
+from openbook.model.lora import add_lora, merge_lora
+from openbook.model.lora_config import LoraConfig
 from openbook.model.transformer import Transformer
 from openbook.r1.fits import Load, require_fit
 from openbook.r1.frame import Work
@@ -43,8 +47,9 @@ def supervise(
     watch: Watch | None = None,
 ) -> Checkpoint:
     """Train on examples drawn from a stream, from where the stage stands, and save the result."""
-    require_fit(Load(model=model.config, tokens_per_batch=config.tokens_per_batch), work.frame.device)
-    model.train()
+    load = Load(model=model.config, tokens_per_batch=config.tokens_per_batch, lora=config.lora)
+    require_fit(load, work.frame.device)
+    _adapt(work, model.train(), config.lora)
     state = TrainState(model=model, optimizers=Optimizers(model, config.optim))
     step = supervised_step(draw, config, pad_id=tokenizer.pad_id)
 
@@ -55,6 +60,7 @@ def supervise(
         return replace(report, metrics={**report.metrics, **watch.measure(model)})
 
     advance_to_end(work, state, advance, num_steps=config.num_steps, save_every=config.save_every)
+    merge_lora(model)
     return work.save(model, tokenizer, state.step)
 
 
@@ -78,9 +84,16 @@ def reinforce(work: Work, start: Checkpoint, arena: Arena) -> Checkpoint:
     """Train by reward from a checkpoint; nothing supervised happens in between (DeepSeek-R1 2.2)."""
     config, tokenizer = arena.config, arena.environment.renderer.tokenizer
     copies = 1 if config.beta else 0
-    load = Load(model=start.config, tokens_per_batch=config.tokens_per_batch, num_companions=copies)
+    work.keep_companions(start)
+    load = Load(
+        model=start.config,
+        tokens_per_batch=config.tokens_per_batch,
+        num_companions=copies,
+        lora=config.lora,
+    )
     require_fit(load, work.frame.device)
     model = work.frame.learner(start).train()
+    _adapt(work, model, config.lora)
     companions = {REFERENCE: work.frame.learner(start)} if config.beta else {}
     state = TrainState(model=model, optimizers=Optimizers(model, config.optim), companions=companions)
     engine = work.engine(model, tokenizer, return_experts=config.routing_replay)
@@ -98,7 +111,15 @@ def reinforce(work: Work, start: Checkpoint, arena: Arena) -> Checkpoint:
     advance_to_end(
         work, state, advance, num_steps=config.num_steps, save_every=config.save_every, go_on=within_budget
     )
+    merge_lora(model)
     return work.save(model, tokenizer, state.step)
+
+
+def _adapt(work: Work, model: Transformer, lora: LoraConfig | None) -> None:
+    """Freeze a model and put adapters into it, if a stage is to train those."""
+    if lora is not None:
+        trained = add_lora(model, lora, torch.Generator().manual_seed(work.frame.seed))
+        work.card["trained_parameters"] = str(trained)
 
 
 def advance_to_end(

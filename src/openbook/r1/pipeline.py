@@ -8,19 +8,14 @@
                                                                 |
     student_base -----------------------------------------> distill          (and control, by RL alone)
 
-Each stage is a run in a folder of its own and is skipped when it is done.
+How the stages are told one after the other is `telling.py`'s.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from openbook.config import Recipe, dump
-from openbook.errors import UserError, nearest
 from openbook.model.checkpoint import Checkpoint
 from openbook.model.config import ModelConfig
 from openbook.r1.all_scenarios import all_scenarios
@@ -28,31 +23,16 @@ from openbook.r1.cold_start import cold_start
 from openbook.r1.config import PretrainConfig, ReinforceConfig, StoryConfig
 from openbook.r1.control import control
 from openbook.r1.distill import distill
-from openbook.r1.frame import Frame, ancestor, tokenizer_of
+from openbook.r1.frame import tokenizer_of
 from openbook.r1.pretrain import pretrain
 from openbook.r1.rejection import rejection
-from openbook.r1.report import REPORT_FILE, write_report
 from openbook.r1.reward_model import train_reward_model
-from openbook.r1.summary import write_story
+from openbook.r1.telling import Plot, Stage, Story
 from openbook.r1.zero import reinforce_by_rule
 from openbook.rl.config import RLConfig
-from openbook.runs.journal import RunStatus
-from openbook.runs.progress import Progress
-from openbook.runs.run import MANIFEST_FILE, Run
-from openbook.runs.stop import StopSignal
 from openbook.tasks.chain import ChainFamily
 from openbook.tasks.courtesy import CourtesyFamily
 from openbook.train.config import TrainConfig
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stage:
-    """One stage of the story: what it learns from, by role, and the verb it belongs to."""
-
-    name: str
-    verb: str
-    inputs: Mapping[str, str]
-
 
 STAGES = (
     Stage(name="pretrain", verb="pretrain", inputs={}),
@@ -67,116 +47,15 @@ STAGES = (
     Stage(name="control", verb="rl", inputs={"base": "student_base", "budget": "distill"}),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
+Nano = Story[StoryConfig]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
-    """Which stages to run: all, or `only` some; without those to `skip`; doing those to `repeat` anew."""
-
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
-    repeat: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in (*self.only, *self.skip, *self.repeat):
-            if name not in STAGE_NAMES:
-                raise UserError(f"there is no stage {name!r}", nearest(name, list(STAGE_NAMES)))
-
-    def includes(self, name: str) -> bool:
-        return name not in self.skip and (not self.only or name in self.only or name in self.repeat)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Story:
-    """One telling of the story: its settings, its folder, who watches."""
-
-    config: StoryConfig
-    folder: Path
-    seed: int
-    progress: Progress
-    stop: StopSignal
-
-    def folder_of(self, name: str) -> Path:
-        return self.folder / f"{STAGE_NAMES.index(name) + 1:02d}-{name}"
-
-    def is_done(self, name: str) -> bool:
-        folder = self.folder_of(name)
-        return (folder / MANIFEST_FILE).exists() and Run.open(folder).status is RunStatus.DONE
-
-    def checkpoint(self, name: str) -> Checkpoint:
-        """What an earlier stage made. Raises UserError when it has not."""
-        folder = self.folder_of(name) / "checkpoint"
-        if not folder.is_dir():
-            raise UserError(
-                f"stage {name!r} has made no checkpoint in {self.folder}", f"run it: --only {name}"
-            )
-        return Checkpoint.open(folder)
-
-    def frame(self, stage: Stage, settings: object) -> Frame:
-        """The frame of a stage, with its ancestors by role."""
-        made = {role: self.checkpoint(name) for role, name in stage.inputs.items()}
-        return Frame(
-            folder=self.folder_of(stage.name),
-            verb=stage.verb,
-            stage=stage.name,
-            seed=self.seed,
-            recipe={"settings": dump(settings), "seed": self.seed},
-            parents=[ancestor(role, checkpoint) for role, checkpoint in made.items()],
-            machine=self.config.machine,
-            progress=self.progress,
-            stop=self.stop,
-        )
-
-
-def run_story(
-    config: StoryConfig,
-    *,
-    out: Path,
-    seed: int,
-    recipe: Recipe,
-    only: tuple[str, ...] = (),
-    skip: tuple[str, ...] = (),
-    repeat: tuple[str, ...] = (),
-    progress: Progress,
-) -> Path:
-    """Tell the story from where it stands -> the path of story.json."""
-    choice = Choice(only=only, skip=skip, repeat=repeat)
-    with StopSignal() as stop:
-        story = Story(config=config, folder=out, seed=seed, progress=progress, stop=stop)
-        has_news = False
-        for stage in STAGES:
-            if not choice.includes(stage.name):
-                continue
-            if stage.name in choice.repeat:
-                set_aside(story.folder_of(stage.name))
-            if not story.is_done(stage.name):
-                stop.check()
-                _RUNNERS[stage.name](story, stage)
-                write_story(out, STAGE_NAMES)
-                has_news = True
-    written = write_story(out, STAGE_NAMES)
-    if has_news or not (out / REPORT_FILE).exists():
-        write_report(out)
-    return written
-
-
-def set_aside(folder: Path) -> None:
-    """Keep a stage that is to be repeated: its run was paid for and stays in the books."""
-    if not folder.exists():
-        return
-    number = 1
-    while (target := folder.parent / "repeated" / f"{folder.name}-{number}").exists():
-        number += 1
-    target.parent.mkdir(exist_ok=True)
-    shutil.move(folder, target)
-
-
-def _pretrain(story: Story, stage: Stage) -> Checkpoint:
+def _pretrain(story: Nano, stage: Stage) -> Checkpoint:
     settings = pretrain_settings(story.config, story.config.model, story.config.pretrain)
     return pretrain(settings, story.frame(stage, settings))
 
 
-def _student_base(story: Story, stage: Stage) -> Checkpoint:
+def _student_base(story: Nano, stage: Stage) -> Checkpoint:
     settings = pretrain_settings(story.config, story.config.student, story.config.student_base)
     return pretrain(settings, story.frame(stage, settings), tokenizer_of(story.checkpoint("pretrain")))
 
@@ -193,8 +72,8 @@ def pretrain_settings(config: StoryConfig, model: ModelConfig, train: TrainConfi
     )
 
 
-def _reinforce(rl_of: Callable[[StoryConfig], RLConfig]) -> Callable[[Story, Stage], Checkpoint]:
-    def run(story: Story, stage: Stage) -> Checkpoint:
+def _reinforce(rl_of: Callable[[StoryConfig], RLConfig]) -> Callable[[Nano, Stage], Checkpoint]:
+    def run(story: Nano, stage: Stage) -> Checkpoint:
         settings = reinforce_settings(story.config, rl_of(story.config))
         return reinforce_by_rule(
             settings, story.frame(stage, settings), story.checkpoint(stage.inputs["base"])
@@ -203,7 +82,7 @@ def _reinforce(rl_of: Callable[[StoryConfig], RLConfig]) -> Callable[[Story, Sta
     return run
 
 
-def _control(story: Story, stage: Stage) -> Checkpoint:
+def _control(story: Nano, stage: Stage) -> Checkpoint:
     settings = reinforce_settings(story.config, story.config.control)
     base, distilled = story.checkpoint("student_base"), story.folder_of("distill")
     return control(settings, story.frame(stage, settings), base=base, distilled=distilled)
@@ -214,7 +93,7 @@ def reinforce_settings(config: StoryConfig, rl: RLConfig) -> ReinforceConfig:
     return ReinforceConfig(machine=config.machine, family=config.corpus.exercises, rl=rl, exam=config.exam)
 
 
-def _cold_start(story: Story, stage: Stage) -> Checkpoint:
+def _cold_start(story: Nano, stage: Stage) -> Checkpoint:
     settings = story.config.cold_start
     return cold_start(
         settings,
@@ -226,7 +105,7 @@ def _cold_start(story: Story, stage: Stage) -> Checkpoint:
     )
 
 
-def _rejection(story: Story, stage: Stage) -> Checkpoint:
+def _rejection(story: Nano, stage: Stage) -> Checkpoint:
     settings = story.config.rejection
     return rejection(
         settings,
@@ -239,7 +118,7 @@ def _rejection(story: Story, stage: Stage) -> Checkpoint:
     )
 
 
-def _reward_model(story: Story, stage: Stage) -> Checkpoint:
+def _reward_model(story: Nano, stage: Stage) -> Checkpoint:
     scenarios = story.config.all_scenarios
     frame = story.frame(stage, scenarios.reward_model)
     courtesy = CourtesyFamily(scenarios.courtesy)
@@ -248,7 +127,7 @@ def _reward_model(story: Story, stage: Stage) -> Checkpoint:
     )
 
 
-def _all_scenarios(story: Story, stage: Stage) -> Checkpoint:
+def _all_scenarios(story: Nano, stage: Stage) -> Checkpoint:
     settings = story.config.all_scenarios
     return all_scenarios(
         settings,
@@ -261,7 +140,7 @@ def _all_scenarios(story: Story, stage: Stage) -> Checkpoint:
     )
 
 
-def _distill(story: Story, stage: Stage) -> Checkpoint:
+def _distill(story: Nano, stage: Stage) -> Checkpoint:
     settings = story.config.distill
     return distill(
         settings,
@@ -273,7 +152,7 @@ def _distill(story: Story, stage: Stage) -> Checkpoint:
     )
 
 
-_RUNNERS: dict[str, Callable[[Story, Stage], Any]] = {
+_RUNNERS: dict[str, Callable[[Nano, Stage], Any]] = {
     "pretrain": _pretrain,
     "zero": _reinforce(lambda config: config.zero),
     "cold_start": _cold_start,
@@ -285,3 +164,4 @@ _RUNNERS: dict[str, Callable[[Story, Stage], Any]] = {
     "distill": _distill,
     "control": _control,
 }
+PLOT = Plot(stages=STAGES, runners=_RUNNERS)

@@ -15,11 +15,12 @@ from openbook.data.loader import EpochStream
 from openbook.model.checkpoint import Checkpoint
 from openbook.r1.config import ExamConfig, SelfTaughtConfig
 from openbook.r1.exam import examine
-from openbook.r1.frame import Frame, Work, stage_checkpoint, tokenizer_of
+from openbook.r1.frame import Frame, Work, stage_checkpoint
 from openbook.r1.learn import supervise
 from openbook.r1.traces import sample_traces, to_examples
 from openbook.tasks.courtesy import CourtesyFamily
 from openbook.tasks.problem import Family, Split
+from openbook.tokens.renderer import Renderer
 from openbook.tokens.template import response
 
 GENERAL_PER_TRACE = 1 / 3
@@ -37,14 +38,14 @@ def rejection(
     courtesy: CourtesyFamily,
 ) -> Checkpoint:
     """The base after the kept answers of the reasoning policy and a third as many general replies."""
-    tokenizer = tokenizer_of(base)
+    renderer = Renderer.of_folder(base.folder)
 
     def body(work: Work) -> Checkpoint:
         documents = sample_traces(work, teacher, family, config.sampling)
         work.card["general_replies"] = f"{digest(courtesy.config)}, seed {frame.seed}"
         documents += general_replies(courtesy, frame.seed, round(GENERAL_PER_TRACE * len(documents)))
-        stream = EpochStream(to_examples(documents, tokenizer), seed=frame.seed)
-        checkpoint = supervise(work, frame.learner(base), tokenizer, stream, config.train)
+        stream = EpochStream(to_examples(documents, renderer), seed=frame.seed)
+        checkpoint = supervise(work, frame.learner(base), renderer.tokenizer, stream, config.train)
         examine(work, checkpoint, exam)
         return checkpoint
 

@@ -46,15 +46,16 @@ def stage_row(run: Run, cost: StatementRow | None) -> dict[str, Any]:
         card.suite: headline(card)
         for card in map(scorecard_from_json, json.loads((run.folder / SCORECARDS_FILE).read_text()))
     }
-    held_out, harder = cards["held_out"], cards["harder"]
+    held_out, harder = cards["held_out"], cards.get("harder", {})
     usage = run.usage()
     wall = sum((one.last_sign_at - one.started_at).total_seconds() for one in run.attempts)
     return {
         "stage": run.manifest.stage,
         "seed": run.manifest.seed,
         **{name: held_out[name] for name in SCORES},
-        "harder_pass_at_1": harder["pass_at_1"],
-        "harder_forgiven_pass_at_1": harder["forgiven_pass_at_1"],
+        "harder_pass_at_1": harder.get("pass_at_1"),
+        "harder_forgiven_pass_at_1": harder.get("forgiven_pass_at_1"),
+        "suites": {name: card["pass_at_1"] for name, card in cards.items()},
         "wall_seconds": round(wall, 3),
         "device_seconds": usage.device_microseconds / 1e6,
         "cpu_seconds": usage.cpu_microseconds / 1e6,

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from openbook.data.batch import Example
-from openbook.data.corpus import Document, to_example
+from openbook.data.corpus import Document
 from openbook.data.files import LINES, PARQUET, TEXT, find_files
 from openbook.engine.types import SamplingParams
 from openbook.errors import UserError
@@ -30,8 +30,8 @@ from openbook.runs.manifest import Ancestor
 from openbook.runs.run import MANIFEST_FILE, Run
 from openbook.tasks.problem import Family, Split
 from openbook.tasks.rewards import language_reward
-from openbook.tokens.renderer import Renderer
-from openbook.tokens.tokenizer import Tokenizer
+from openbook.tokens.renderer import PromptConfig, Renderer
+from openbook.tokens.template import response
 from openbook.train.device import Stopwatch
 
 TRACES_FILE = "traces.jsonl"
@@ -51,20 +51,32 @@ class Harvest:
     num_attempts: int
 
 
-def sample_traces(work: Work, teacher: Checkpoint, family: Family, config: SamplingConfig) -> list[Document]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lesson:
+    """How the teacher is asked, and how the student will be."""
+
+    asked: PromptConfig = field(default_factory=PromptConfig)
+    taught: PromptConfig = field(default_factory=PromptConfig)
+
+    def reply(self, attempt: Attempt) -> str:
+        """The attempt as the student is to write it: in tags, where its answer will be looked for in tags."""
+        if self.taught.reading == "tags" and self.asked.reading != "tags":
+            return response(attempt.parsed.thinking, attempt.parsed.answer).strip()
+        return attempt.text
+
+
+def sample_traces(
+    work: Work, teacher: Checkpoint, family: Family, config: SamplingConfig, lesson: Lesson | None = None
+) -> list[Document]:
     """Sample the teacher, keep what passes, write it into the run; a finished harvest is read back."""
     path = work.run.folder / TRACES_FILE
     if not path.exists():
-        _write_traces(path, work, teacher, family, config)
+        _write_traces(path, work, _harvest(work, teacher, family, config, lesson or Lesson()))
     work.card["traces"] = file_digest(path)
     return read_documents(path)
 
 
-def _write_traces(
-    path: Path, work: Work, teacher: Checkpoint, family: Family, config: SamplingConfig
-) -> None:
-    work.go_back(BEFORE_SAMPLING)
-    harvest = _harvest(work, teacher, family, config)
+def _write_traces(path: Path, work: Work, harvest: Harvest) -> None:
     kept, total = len(harvest.documents), harvest.num_attempts
     work.frame.progress.note(f"{work.frame.stage}: kept {kept} of {total} attempts")
     if not kept:
@@ -82,9 +94,12 @@ def _write_traces(
     )
 
 
-def _harvest(work: Work, teacher: Checkpoint, family: Family, config: SamplingConfig) -> Harvest:
+def _harvest(
+    work: Work, teacher: Checkpoint, family: Family, config: SamplingConfig, lesson: Lesson
+) -> Harvest:
+    work.go_back(BEFORE_SAMPLING)
     device = work.frame.device
-    renderer = Renderer.of_folder(teacher.folder)
+    renderer = Renderer.of_folder(teacher.folder, lesson.asked)
     engine = work.engine(load_weights(teacher, device), renderer.tokenizer)
     params = SamplingParams(max_tokens=config.max_tokens, temperature=config.temperature)
     watch = Stopwatch(device)
@@ -99,11 +114,13 @@ def _harvest(work: Work, teacher: Checkpoint, family: Family, config: SamplingCo
         )
         work.spend(usage + watch.lap())
         for group in groups:
-            documents += keep(group, family, config)
+            documents += keep(group, family, config, lesson)
     return Harvest(documents=tuple(documents), num_attempts=config.num_problems * config.num_generations)
 
 
-def keep(attempts: Sequence[Attempt], family: Family, config: SamplingConfig) -> list[Document]:
+def keep(
+    attempts: Sequence[Attempt], family: Family, config: SamplingConfig, lesson: Lesson | None = None
+) -> list[Document]:
     """The best few of one problem's attempts: correct, well formed, consistent enough, no text twice."""
     consistency = {id(one): language_reward(one.parsed.thinking, config.language_target) for one in attempts}
     good = [
@@ -117,7 +134,7 @@ def keep(attempts: Sequence[Attempt], family: Family, config: SamplingConfig) ->
     good.sort(key=lambda one: consistency[id(one)], reverse=True)
     unique = list({one.text: one for one in good}.values())
     return [
-        Document(question=one.problem.question, response=one.text)
+        Document(question=one.problem.question, response=(lesson or Lesson()).reply(one))
         for one in unique[: config.keep_per_problem]
     ]
 
@@ -173,5 +190,12 @@ def data_path(path: Path) -> Path:
     return found
 
 
-def to_examples(documents: Iterable[Document], tokenizer: Tokenizer) -> list[Example]:
-    return [to_example(tokenizer, document) for document in documents]
+def to_examples(documents: Iterable[Document], renderer: Renderer) -> list[Example]:
+    """Each question as it will be put, and its response; the loss counts on the response and its end."""
+    examples = []
+    for document in documents:
+        before = renderer.prompt_ids(document.question)
+        after = [*renderer.tokenizer.encode(document.response), renderer.tokenizer.eos_id]
+        weights = (*([0.0] * len(before)), *([1.0] * len(after)))
+        examples.append(Example(token_ids=(*before, *after), weights=weights))
+    return examples

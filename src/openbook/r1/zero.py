@@ -14,7 +14,10 @@ from openbook.r1.exam import examine, probe
 from openbook.r1.frame import Frame, Work, stage_checkpoint
 from openbook.r1.judges import rule_judge, training_problems
 from openbook.r1.learn import Arena, reinforce
+from openbook.rl.curriculum import Curriculum, CurriculumConfig
 from openbook.rl.step import Environment
+from openbook.tasks.mixed import MixedFamily
+from openbook.tasks.problem import Family, Split
 from openbook.tasks.registry import make_family
 from openbook.tokens.renderer import Renderer
 
@@ -30,6 +33,7 @@ def reinforce_by_rule(
         scorer=rule_judge(family, config.rl.rewards),
         renderer=renderer,
         seed=frame.seed,
+        curriculum=_curriculum(config.curriculum, family, frame.seed),
     )
     arena = Arena(
         config=config.rl, environment=environment, budget_device_microseconds=budget_device_microseconds
@@ -43,3 +47,16 @@ def reinforce_by_rule(
         return checkpoint
 
     return stage_checkpoint(frame, body)
+
+
+def _curriculum(settings: CurriculumConfig | None, family: Family, seed: int) -> Curriculum | None:
+    """What draws the training problems of a mixture level by level, where that is wanted."""
+    if settings is None:
+        return None
+    assert isinstance(family, MixedFamily), "the config has seen to that"
+    return Curriculum(
+        settings,
+        list(family.members),
+        lambda level, index: family.problem_of(level, seed, Split.TRAIN, index),
+        seed=seed,
+    )

@@ -9,7 +9,7 @@ from openbook.tasks.problem import Family, Problem, Split, Submission, Verdict, 
 
 
 class MixedFamily:
-    """Problem `index` is the next of member `index` modulo their number; `Problem.family` says whose it is."""
+    """Member `index` modulo their number asks problem `index`; `Problem.family` says whose it is."""
 
     def __init__(self, members: Mapping[str, Family]) -> None:
         assert members

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import time
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from openbook.errors import UserError
 from openbook.runs.usage import Usage
 
 DEVICES = ("auto", "cpu", "cuda")
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+"""Options of mallopt (glibc, malloc.h)."""
+_LARGEST = (1 << 31) - 1
 
 
 def choose_device(name: str) -> torch.device:
@@ -24,6 +28,20 @@ def choose_device(name: str) -> torch.device:
             "device is 'cuda' and torch sees no GPU", "use device = 'auto' or install a CUDA build of torch"
         )
     return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
+
+
+def keep_freed_memory() -> None:
+    """Have the allocator keep what is freed for what comes next, in this process from now on (glibc).
+
+    By default large arrays go back to the system and come again as pages to be cleared: of a step of a model
+    of 135M parameters that is a tenth of the time.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return  # another C library, with ways of its own
+    for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _LARGEST), (_M_TOP_PAD, 64 << 20)):
+        mallopt(ctypes.c_int(option), ctypes.c_int(value))
 
 
 @dataclass(slots=True)

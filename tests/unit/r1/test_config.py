@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from openbook.cli.shelf import all_recipes
-from openbook.config import dump, load_recipe, parse
+from openbook.config import dump, load_recipe, parse, parse_schema
 from openbook.errors import UserError
-from openbook.r1.config import SCHEMAS, MachineConfig, RewardModelConfig, SamplingConfig, StoryConfig
+from openbook.r1.config import MachineConfig, RewardModelConfig, SamplingConfig, StoryConfig
+from openbook.r1.schemas import SCHEMAS
 
 TINY: StoryConfig = load_recipe(all_recipes()["run/tiny"], SCHEMAS).config
 
@@ -67,4 +68,4 @@ def test_a_model_has_room_for_every_token_of_its_tokenizer(model: str) -> None:
 @pytest.mark.parametrize("name", all_recipes())
 def test_a_recipe_survives_being_written_down(name: str) -> None:
     recipe = load_recipe(all_recipes()[name], SCHEMAS)
-    assert parse(SCHEMAS[recipe.verb], dump(recipe.config)) == recipe.config
+    assert parse_schema(SCHEMAS[recipe.verb], dump(recipe.config)) == recipe.config

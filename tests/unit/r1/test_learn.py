@@ -55,7 +55,7 @@ def supervised(base: Checkpoint) -> Learn:
     documents = [Document(question=f"a {n}. a?", response=response("", str(n))) for n in range(6)]
 
     def learn(work: Work) -> Checkpoint:
-        stream = EpochStream(to_examples(documents, tokenizer), seed=work.frame.seed)
+        stream = EpochStream(to_examples(documents, Renderer.ours(tokenizer)), seed=work.frame.seed)
         return supervise(work, base.load(), tokenizer, stream, TRAIN)
 
     return learn

@@ -9,8 +9,10 @@ import pytest
 from openbook.cli.shelf import all_recipes
 from openbook.config import load_recipe
 from openbook.errors import UserError
-from openbook.r1.config import SCHEMAS, StoryConfig
-from openbook.r1.pipeline import STAGE_NAMES, STAGES, Choice, Story, reinforce_settings, set_aside
+from openbook.r1.config import StoryConfig
+from openbook.r1.pipeline import PLOT, STAGE_NAMES, STAGES, reinforce_settings
+from openbook.r1.schemas import SCHEMAS
+from openbook.r1.telling import Choice, Story, set_aside
 from openbook.runs.progress import Silence
 from openbook.runs.run import Run
 from openbook.runs.stop import StopSignal
@@ -19,9 +21,9 @@ INPUTS = {stage.name: stage.inputs for stage in STAGES}
 
 
 @pytest.fixture
-def story(tmp_path: Path) -> Story:
+def story(tmp_path: Path) -> Story[StoryConfig]:
     config: StoryConfig = load_recipe(all_recipes()["run/tiny"], SCHEMAS).config
-    return Story(config=config, folder=tmp_path, seed=0, progress=Silence(), stop=StopSignal())
+    return Story(config=config, plot=PLOT, folder=tmp_path, seed=0, progress=Silence(), stop=StopSignal())
 
 
 def ancestors(name: str) -> set[str]:
@@ -51,7 +53,7 @@ def test_the_order_is_that_of_the_paper() -> None:
 
 def test_a_choice_says_which_stages_run() -> None:
     def chosen(**options: tuple[str, ...]) -> list[str]:
-        choice = Choice(**options)
+        choice = Choice(names=STAGE_NAMES, **options)
         return [name for name in STAGE_NAMES if choice.includes(name)]
 
     assert chosen() == list(STAGE_NAMES)
@@ -66,10 +68,10 @@ def test_a_choice_says_which_stages_run() -> None:
 @pytest.mark.parametrize("option", ["only", "skip", "repeat"])
 def test_a_stage_that_there_is_not_is_refused_with_the_nearest(option: str) -> None:
     with pytest.raises(UserError, match=r"no stage 'distil'; did you mean 'distill'\?"):
-        Choice(**{option: ("distil",)})
+        Choice(names=STAGE_NAMES, **{option: ("distil",)})
 
 
-def test_a_repeated_stage_is_set_aside_under_a_name_of_its_own(story: Story) -> None:
+def test_a_repeated_stage_is_set_aside_under_a_name_of_its_own(story: Story[StoryConfig]) -> None:
     set_aside(story.folder_of("zero"))
     assert list(story.folder.iterdir()) == [], "nothing was there"
     ids = []
@@ -82,7 +84,7 @@ def test_a_repeated_stage_is_set_aside_under_a_name_of_its_own(story: Story) -> 
     assert kept == ids
 
 
-def test_a_stage_is_done_only_when_its_run_says_so(story: Story) -> None:
+def test_a_stage_is_done_only_when_its_run_says_so(story: Story[StoryConfig]) -> None:
     assert not story.is_done("zero")
     run = Run.create(story.folder_of("zero"), verb="rl", stage="zero", recipe={}, seed=0)
     assert not story.is_done("zero")
@@ -96,12 +98,12 @@ def test_a_stage_is_done_only_when_its_run_says_so(story: Story) -> None:
     assert story.is_done("zero")
 
 
-def test_a_stage_whose_parent_is_missing_says_which_to_run(story: Story) -> None:
+def test_a_stage_whose_parent_is_missing_says_which_to_run(story: Story[StoryConfig]) -> None:
     with pytest.raises(UserError, match=r"'pretrain' has made no checkpoint .*; run it: --only pretrain"):
         story.frame(STAGES[1], story.config.pretrain)
 
 
-def test_reinforcement_asks_what_the_corpus_exercises(story: Story) -> None:
+def test_reinforcement_asks_what_the_corpus_exercises(story: Story[StoryConfig]) -> None:
     settings = reinforce_settings(story.config, story.config.control)
     assert settings.family == story.config.corpus.exercises
     assert settings.rl == story.config.control

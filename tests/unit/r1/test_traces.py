@@ -33,6 +33,7 @@ from openbook.runs.journal import lost_lines
 from openbook.runs.usage import Usage
 from openbook.tasks.chain import ChainConfig, ChainFamily
 from openbook.tasks.problem import Problem, Split
+from openbook.tokens.renderer import Renderer
 from openbook.tokens.template import response
 from openbook.tokens.tokenizer import Tokenizer
 
@@ -145,7 +146,7 @@ def test_a_run_that_sampled_nothing_is_no_data(work: Work) -> None:
 
 
 def test_the_loss_counts_on_the_response_alone(tokenizer: Tokenizer) -> None:
-    (example,) = to_examples([Document(question="a 1. a?", response=" <think>")], tokenizer)
+    (example,) = to_examples([Document(question="a 1. a?", response=" <think>")], Renderer.ours(tokenizer))
     counted = [token for token, weight in zip(example.token_ids, example.weights, strict=True) if weight]
     assert counted == [*tokenizer.encode(" <think>"), tokenizer.eos_id]
 
