@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from openbook.config import config, require_at_least
+from openbook.model.lora_config import LoraConfig
 from openbook.rl.aliases import ALIASES
 from openbook.rl.objective import ObjectiveConfig
 from openbook.tasks.rewards import RewardConfig
-from openbook.train.config import OptimConfig, Precision, ScheduleConfig
+from openbook.train.config import OptimConfig, Precision, ScheduleConfig, require_adamw
 
 
 @config
@@ -58,6 +59,8 @@ class RLConfig(ObjectiveConfig):
     bias_update_rate: float = 1e-3
     """How far an expert's bias moves after each update."""
     rewards: RewardConfig = RewardConfig()
+    lora: LoraConfig | None = None
+    """Train low-rank adapters beside frozen weights; none trains every weight."""
     optim: OptimConfig = OptimConfig(muon_learning_rate=2e-3, adamw_learning_rate=3e-4)
     schedule: ScheduleConfig = ScheduleConfig(warmup_steps=8, decay="none")
     tokens_per_batch: int = 4096
@@ -77,6 +80,7 @@ class RLConfig(ObjectiveConfig):
             save_every=self.save_every,
         )
         require_at_least(0, max_staleness=self.max_staleness or 0)
+        require_adamw(self.lora, self.optim)
         if self.temperature <= 0:
             raise ValueError(f"temperature must be above 0 to explore, not {self.temperature}")
         if self.num_generations < 2:

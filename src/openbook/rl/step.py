@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 from openbook.engine.randomness import derived_seed
 from openbook.engine.types import PolicyGenerator, SamplingParams
+from openbook.model.lora import merged_state
 from openbook.model.transformer import Transformer
 from openbook.rl.advantage import with_advantages
 from openbook.rl.config import RLConfig
+from openbook.rl.curriculum import NOTE, Curriculum
 from openbook.rl.experience import Policies, kl_of_rollout
 from openbook.rl.filters import dropped_share, without_stale
 from openbook.rl.metrics import mean, rollout_metrics
@@ -44,6 +46,13 @@ class Environment:
     seed: int
     watch: Callable[[Sequence[RewardedGroup]], Mapping[str, float]] = lambda _: {}
     """More metrics of a step's groups: what the reward does not see."""
+    curriculum: Curriculum | None = None
+    """Draws in place of `draw`, going by what was solved; what it knows is kept in the training state."""
+
+    @property
+    def problems(self) -> Callable[[int, int], Sequence[Problem]]:
+        """`problems(position, count)`, from whichever draws."""
+        return self.draw if self.curriculum is None else self.curriculum.draw
 
 
 def policy_step(
@@ -56,6 +65,8 @@ def policy_step(
         policies = policies_of(state, config, pad_id=environment.renderer.tokenizer.pad_id)
         if not watch:
             watch.append(Stopwatch(policies.device))
+        if environment.curriculum is not None:
+            environment.curriculum.restore(state.notes.get(NOTE, {}))
         generator.publish(state.step)
         sampled = sample(config, environment, generator, state)
         groups, kl = compare(policies, sampled.groups, config)
@@ -65,6 +76,7 @@ def policy_step(
             **rollout_metrics(sampled.drawn),
             "generation_batches": float(sampled.num_batches),
             **environment.watch(groups),
+            **learned_of_levels(state, environment.curriculum, sampled.drawn),
             **updated.metrics,
             **kl,
         }
@@ -91,7 +103,7 @@ def sample(
 
     def sample_batch(start: int, count: int, number: int) -> tuple[list[Group], Usage]:
         attempts, used = roll_out(
-            environment.draw(state.position + start, count),
+            environment.problems(state.position + start, count),
             generator,
             environment.renderer,
             params,
@@ -102,6 +114,20 @@ def sample(
 
     max_batches = config.max_generation_batches if config.dynamic_sampling else 1
     return sample_groups(sample_batch, num_problems=config.num_problems, max_batches=max_batches)
+
+
+def learned_of_levels(
+    state: TrainState, curriculum: Curriculum | None, drawn: Sequence[Group]
+) -> dict[str, float]:
+    """Let the curriculum see what became of its problems, and keep what it knows; its metrics."""
+    if curriculum is None:
+        return {}
+    shares = curriculum.shares()
+    curriculum.observe(drawn)
+    state.notes[NOTE] = curriculum.state()
+    return {f"share_{level}": share for level, share in shares.items()} | {
+        f"pass_rate_{level}": rate for level, rate in curriculum.pass_rates().items()
+    }
 
 
 def compare(
@@ -132,4 +158,4 @@ def refresh_reference(state: TrainState, every: int) -> None:
     """Make the latest policy the reference, every so many steps (R1: 400)."""
     reference = state.companions.get(REFERENCE)
     if reference is not None and every and state.step % every == 0:
-        reference.load_state_dict(state.model.state_dict())
+        reference.load_state_dict(merged_state(state.model))

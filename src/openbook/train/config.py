@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from openbook.config import config, require_at_least
+from openbook.errors import UserError
+from openbook.model.lora_config import LoraConfig
 
 Precision = Literal["auto", "fp32", "bf16"]
 """Of the products of a pass; weights and optimizer stay fp32. `auto` is bf16 on a GPU alone."""
@@ -68,6 +70,15 @@ class LossConfig:
     """gamma: how far an expert's bias moves after each step (DeepSeek-V3 2.1.2)."""
 
 
+def require_adamw(lora: LoraConfig | None, optim: OptimConfig) -> None:
+    """UserError if adapters were to be trained by Muon, which is for whole matrices."""
+    if lora is not None and optim.matrix_optimizer != "adamw":
+        raise UserError(
+            f"optim.matrix_optimizer is {optim.matrix_optimizer!r}, and adapters (lora) are trained by AdamW",
+            'set optim.matrix_optimizer = "adamw" and optim.adamw_learning_rate, or lora = "none"',
+        )
+
+
 @config
 class TrainConfig:
     """One supervised stage."""
@@ -76,6 +87,8 @@ class TrainConfig:
     examples_per_step: int
     tokens_per_batch: int = 4096
     """Positions of one forward pass; a step adds up the gradients of as many as it needs."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters beside frozen weights; none trains every weight."""
     optim: OptimConfig = OptimConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     loss: LossConfig = LossConfig()
@@ -91,3 +104,4 @@ class TrainConfig:
             tokens_per_batch=self.tokens_per_batch,
             save_every=self.save_every,
         )
+        require_adamw(self.lora, self.optim)

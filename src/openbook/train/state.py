@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -25,7 +26,9 @@ from openbook.train.optim import Optimizers
 class TrainState:
     """A model being trained. `step` counts finished steps; `position` is where its data stands.
 
-    `companions` are further modules that belong to the state, such as the reference policy of RL.
+    `companions` are further modules that belong to the state, such as the reference policy of RL. `notes` are
+    JSON values that whoever takes the steps keeps from one to the next. Of the model and its companions
+    parameters that are frozen are not saved: they are as they were made.
     """
 
     model: nn.Module
@@ -33,6 +36,7 @@ class TrainState:
     step: int = 0
     position: int = 0
     companions: Mapping[str, nn.Module] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
         """Write the state below `folder`, replacing older ones; one of this very step stays as it is."""
@@ -47,7 +51,7 @@ class TrainState:
                 save_file(
                     {key: value.contiguous() for key, value in tensors.items()}, draft / f"{name}.safetensors"
                 )
-            numbers = {"step": self.step, "position": self.position}
+            numbers = {"step": self.step, "position": self.position, "notes": self.notes}
             (draft / "numbers.json").write_text(json.dumps(numbers), encoding="utf-8")
             _sync(draft)
             draft.rename(final)
@@ -71,23 +75,39 @@ class TrainState:
         try:
             tensors = {name: load_file(newest / f"{name}.safetensors") for name in self._parts()}
             numbers = json.loads((newest / "numbers.json").read_text(encoding="utf-8"))
-            step, position = int(numbers["step"]), int(numbers["position"])
+            step, position, notes = (
+                int(numbers["step"]),
+                int(numbers["position"]),
+                dict(numbers.get("notes", {})),
+            )
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{newest} is damaged: {error}", "delete it and run the stage again") from error
-        self.model.load_state_dict(tensors.pop("model"))
+        _load(self.model, tensors.pop("model"))
         self.optimizers.load_state_tensors(tensors.pop("optimizers"))
         for name, module in self.companions.items():
-            module.load_state_dict(tensors.pop(name))
-        self.step, self.position = step, position
+            _load(module, tensors.pop(name))
+        self.step, self.position, self.notes = step, position, notes
         return True
 
     def _parts(self) -> dict[str, dict[str, Tensor]]:
         parts: dict[str, dict[str, Tensor]] = {
-            "model": dict(self.model.state_dict()),
+            "model": _changing(self.model),
             "optimizers": self.optimizers.state_tensors(),
         }
-        parts.update({name: dict(module.state_dict()) for name, module in self.companions.items()})
+        parts.update({name: _changing(module) for name, module in self.companions.items()})
         return parts
+
+
+def _changing(module: nn.Module) -> dict[str, Tensor]:
+    """The state of a module without its frozen parameters."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
+
+
+def _load(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `_changing` gave; RuntimeError if it is not of a module like this."""
+    frozen = module.state_dict().keys() - _changing(module).keys()
+    module.load_state_dict({**tensors, **{name: module.state_dict()[name] for name in frozen}})
 
 
 def _saved(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 import openbook.train.state
@@ -48,6 +49,34 @@ def test_a_loaded_state_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> No
     advance(resumed, 3)
     assert weights(resumed) == weights(straight)
     assert (resumed.step, resumed.position) == (6, 30)
+
+
+def test_notes_are_part_of_the_state_to_the_last_bit(tmp_path: Path) -> None:
+    state = make_state()
+    state.notes["curriculum"] = {"easy": [0.1 + 0.2, 1 / 3]}
+    state.save(tmp_path)
+    other = make_state(seed=1)
+    other.load(tmp_path)
+    assert other.notes == {"curriculum": {"easy": [0.1 + 0.2, 1 / 3]}}
+
+
+def test_what_is_frozen_is_not_saved_and_stays_as_it_was_made(tmp_path: Path) -> None:
+    def make(bias: float) -> TrainState:
+        state = make_state(seed=2)
+        state.model.get_parameter("bias").requires_grad_(False).fill_(bias)
+        state.optimizers = Optimizers(state.model, OptimConfig())
+        return state
+
+    state = make(1.0)
+    advance(state, 2)
+    folder = state.save(tmp_path)
+    assert load_file(folder / "model.safetensors").keys() == {"weight"}
+    other = make(2.0)
+    other.load(tmp_path)
+    assert torch.equal(other.model.get_parameter("weight"), state.model.get_parameter("weight"))
+    assert other.model.get_parameter("bias").tolist() == [2.0] * 4
+    with pytest.raises(RuntimeError, match=r"Missing key.* \"bias\""):  # one that learns has to be there
+        make_state().load(tmp_path)
 
 
 def test_companions_are_part_of_the_state(tmp_path: Path) -> None:
