@@ -94,6 +94,14 @@ ARMS: dict[str, Arm] = {
     "stale sequence_mask": Arm(publish_every=PUBLISH_EVERY, changes=MASK),
     "16 minibatches, epsilon 0.2": Arm(changes=MANY, rate_share=MINIBATCH_RATE_SHARE),
     "16 minibatches, epsilon 10": Arm(changes=MANY | {"epsilon": 10.0}, rate_share=MINIBATCH_RATE_SHARE),
+    "twice the rate, exact": Arm(rate_share=2.0),
+    "twice the rate, stale none": Arm(publish_every=PUBLISH_EVERY, changes=NONE, rate_share=2.0),
+    "twice the rate, stale token_truncate": Arm(
+        publish_every=PUBLISH_EVERY, changes=TRUNCATE, rate_share=2.0
+    ),
+    "twice the rate, stale sequence_mask": Arm(publish_every=PUBLISH_EVERY, changes=MASK, rate_share=2.0),
+    "16 minibatches at the full rate, epsilon 0.2": Arm(changes=MANY),
+    "16 minibatches at the full rate, epsilon 10": Arm(changes=MANY | {"epsilon": 10.0}),
 }
 
 
