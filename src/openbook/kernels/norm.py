@@ -21,22 +21,27 @@ def plain_rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
 
 
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
-    """As `plain_rms_norm`, fast; the same forward bits with and without a gradient."""
+    """As `plain_rms_norm`, fast; the same forward bits with and without a gradient.
+
+    Where a CPU multiplies in lower precision (autocast) the result comes in that: the products that read it
+    would each round it by themselves.
+    """
     if x.device.type != "cpu":
         return F.rms_norm(x, weight_D.shape, weight_D, eps)
-    normed: Tensor = _RMSNorm.apply(x, weight_D, eps)  # type: ignore[no-untyped-call]
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    normed: Tensor = _RMSNorm.apply(x, weight_D, eps, dtype)  # type: ignore[no-untyped-call]
     return normed
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
         ctx.save_for_backward(x, weight_D)
         ctx.eps = eps
-        return F.rms_norm(x, weight_D.shape, weight_D, eps)
+        return F.rms_norm(x, weight_D.shape, weight_D.to(x.dtype), eps).to(dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, weight_D = ctx.saved_tensors
         precision = torch.promote_types(x.dtype, torch.float32)
         size = x.shape[-1]
@@ -48,4 +53,4 @@ class _RMSNorm(torch.autograd.Function):
         product_ND = grad_ND * normed_ND
         pull_N1 = (product_ND @ wide_D)[:, None] * (scale_N1 / -size)
         grad_x_ND = (grad_ND * wide_D).mul_(scale_N1).addcmul_(normed_ND, pull_N1)
-        return grad_x_ND.view(x.shape).to(x.dtype), product_ND.sum(0).to(weight_D.dtype), None
+        return grad_x_ND.view(x.shape).to(x.dtype), product_ND.sum(0).to(weight_D.dtype), None, None

@@ -37,15 +37,20 @@ class _TokenLogprobs(torch.autograd.Function):
     def forward(ctx: Any, logits_NV: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         size = len(logits_NV)
         taken_N, sums_N, entropy_N = (torch.empty(size, device=logits_NV.device) for _ in range(3))
+        scaled_RV, shares_RV = _workspace(logits_NV), _workspace(logits_NV)
         for start in range(0, size, ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
-            scaled = logits_NV[rows].float() / temperature
-            logsumexp = scaled.logsumexp(-1)
+            count = min(ROWS_AT_ONCE, size - start)
+            scaled, shares = scaled_RV[:count], shares_RV[:count]
+            scaled.copy_(logits_NV[rows]).div_(temperature)
+            most = scaled.amax(-1, keepdim=True)
+            torch.sub(scaled, most, out=shares)
+            total = shares.exp_().sum(-1, keepdim=True)
+            logsumexp = (most + total.log())[:, 0]
             taken_N[rows] = scaled.gather(1, targets_N[rows, None])[:, 0] - logsumexp
             sums_N[rows] = logsumexp
             # H = logsumexp - sum p * logit
-            shares = scaled.sub(logsumexp[:, None]).exp_()
-            entropy_N[rows] = logsumexp - shares.mul_(scaled).sum(-1)
+            entropy_N[rows] = logsumexp - shares.mul_(scaled).sum(-1) / total[:, 0]
         ctx.save_for_backward(logits_NV, targets_N, sums_N)
         ctx.temperature = temperature
         ctx.mark_non_differentiable(entropy_N)
@@ -55,11 +60,17 @@ class _TokenLogprobs(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         logits_NV, targets_N, sums_N = ctx.saved_tensors
         scale_N = gradients[0] / ctx.temperature
-        out_NV = torch.empty_like(logits_NV)
+        out_NV, shares_RV = torch.empty_like(logits_NV), _workspace(logits_NV)
         for start in range(0, len(logits_NV), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
-            shares = (logits_NV[rows].float() / ctx.temperature).sub_(sums_N[rows, None]).exp_()
+            shares = shares_RV[: min(ROWS_AT_ONCE, len(logits_NV) - start)]
+            shares.copy_(logits_NV[rows]).div_(ctx.temperature).sub_(sums_N[rows, None]).exp_()
             shares.mul_(-scale_N[rows, None])
             shares.scatter_add_(1, targets_N[rows, None], scale_N[rows, None])
             out_NV[rows] = shares
         return out_NV, None, None
+
+
+def _workspace(logits_NV: Tensor) -> Tensor:
+    """Rows that are written again and again: new ones would come as pages to be cleared each time."""
+    return torch.empty(ROWS_AT_ONCE, logits_NV.shape[1], device=logits_NV.device)
