@@ -32,7 +32,7 @@ class MachineConfig:
     """What samples: `native` kernels, the modules in `torch`, or `auto`. A resumed run keeps its choice."""
     exact: bool = True
     """The native kernels compute each completion by itself, bit for bit. Without it, what is sampled beside
-    one may change its last bits, and bf16 runs on tiles where there are some; a resumed run is equal still."""
+    one may change its last bits, and bf16 runs on tiles where there are some; resumed runs stay equal."""
     weights: Weights = "auto"
     """In what the native kernels hold matrices to sample with: `fp32`, `bf16`, or what the model has."""
 

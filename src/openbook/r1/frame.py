@@ -34,7 +34,7 @@ from openbook.runs.stop import StopSignal
 from openbook.runs.usage import Usage
 from openbook.tokens.special import COMPANIONS
 from openbook.tokens.tokenizer import Tokenizer
-from openbook.train.device import choose_device, keep_freed_memory
+from openbook.train.device import choose_device, give_back_memory, keep_freed_memory
 from openbook.train.report import StepReport
 
 LOADS_FILE = "expert_loads.json"
@@ -214,6 +214,7 @@ def stage_checkpoint(frame: Frame, body: Callable[[Work], Checkpoint]) -> Checkp
         raise
     finally:
         torch.set_flush_denormal(False)  # whoever called may want its numbers whole
+        give_back_memory()
     run.finish()
     frame.progress.finish(frame.stage, _summary(run))
     return checkpoint
