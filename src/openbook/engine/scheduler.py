@@ -221,7 +221,9 @@ class Scheduler:
             )
 
     def decoding(self) -> list[Sequence]:
-        """All that run, if each lacks its last token only; otherwise none."""
+        """All that run, if each lacks its last token only and nobody could join them now; otherwise none."""
+        if self.num_waiting > 0 and self._running.has_room(1):
+            return []
         running = list(self._running)
         return running if all(len(one.token_ids) - one.num_computed == 1 for one in running) else []
 
