@@ -76,3 +76,20 @@ def test_low_precision_input_is_turned_in_fp32_and_keeps_its_dtype() -> None:
     x = torch.randn(8, generator=torch.Generator().manual_seed(3)).bfloat16()
     for rotate in (rotate_adjacent, rotate_halves):
         assert torch.equal(rotate(x, table), rotate(x.float(), table).bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_gradient_of_turning_is_turning_back(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, 5, 3, 8, generator=generator, dtype=dtype, requires_grad=True)
+    weights = torch.randn(2, 5, 3, 8, generator=generator, dtype=dtype)
+    rotation = rotation_table(inverse_frequencies(8, 10_000.0), 5, scale=1.3)[:, None]
+    (rotate_halves(x, rotation) * weights).sum().backward()  # type: ignore[no-untyped-call]
+    first, second = x.detach().chunk(2, dim=-1)
+    pairs = torch.complex(first.double(), second.double()).requires_grad_()
+    turned = pairs * rotation
+    both = torch.cat((turned.real, turned.imag), dim=-1)
+    (both * weights).sum().backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None and pairs.grad is not None
+    expected = torch.cat((pairs.grad.real, pairs.grad.imag), dim=-1).to(dtype)
+    torch.testing.assert_close(x.grad, expected, atol=1e-6, rtol=1e-5)
