@@ -61,6 +61,11 @@ class ProgramBuilder:
         self._operations, self._kept, self._weight_bytes = [], [], 0
         return program
 
+    def begin_anew(self) -> None:
+        """For the same model with other weights: memory is used again, and programs built before are void."""
+        self._operations, self._kept, self._weight_bytes = [], [], 0
+        self._arena.begin_anew()
+
     def buffer(self, name: str, width: int, *, rows: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
         """A buffer of `rows` rows of `width` for each row of a step."""
         key = f"{name} {rows} {width}"

@@ -48,7 +48,9 @@ class NativeExecutor:
         self.exact, self._num_drafts = exact, num_drafts
         config = model.config
         self._packer = Packer(dtype=dtype)
+        self._builder = ProgramBuilder(packer=self._packer, max_rows=max_rows)
         self._num_positions = config.max_position_embeddings
+        self._scratch = torch.empty(0, dtype=torch.uint8)
         self._around = Surroundings(
             config=config, pool=pool, rotation=rotation_of(model, self._num_positions)
         )
@@ -67,7 +69,8 @@ class NativeExecutor:
     def refresh(self) -> None:
         """Packs the weights that the model has now."""
         config = self.model.config
-        builder = ProgramBuilder(packer=self._packer, max_rows=self.max_rows)
+        builder = self._builder
+        builder.begin_anew()
         self._x = builder.buffer("x", config.hidden_size)
         for layer, block in enumerate(self.model.model.blocks()):
             add_block(builder, self._around, block, layer, self._x)
@@ -82,7 +85,6 @@ class NativeExecutor:
             self._draft = DraftProgram.build(builder, self._around, self.model, head)
             programs += [self._draft.body, self._draft.head]
         self._scratch_bytes = max(self._scratch_for(program) for program in programs)
-        self._scratch = torch.empty(0, dtype=torch.uint8)
 
     @torch.no_grad()
     def forward(self, batch: StepBatch) -> Tensor:

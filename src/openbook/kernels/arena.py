@@ -18,20 +18,29 @@ _LINE_BYTES = 64
 
 
 class Arena:
-    """Hands out tensors side by side; they live as long as any of them is held."""
+    """Hands out tensors side by side; they live as long as the arena or any of them is held."""
 
     def __init__(self) -> None:
-        self._chunk = torch.empty(0, dtype=torch.uint8)
-        self._used = 0
+        self._chunks: list[Tensor] = []
+        self._number, self._used = 0, 0
 
     def copy(self, tensor: Tensor) -> Tensor:
         """The same numbers in the arena, beginning at a line of the cache."""
         flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
-        if self._used + len(flat) > len(self._chunk):
-            self._chunk, self._used = _huge(max(CHUNK_BYTES, len(flat))), 0
-        place = self._chunk[self._used : self._used + len(flat)]
+        while self._number < len(self._chunks) and not self._has_room(len(flat)):
+            self._number, self._used = self._number + 1, 0
+        if self._number == len(self._chunks):
+            self._chunks.append(_huge(max(CHUNK_BYTES, len(flat))))
+        place = self._chunks[self._number][self._used : self._used + len(flat)]
         self._used += -(-len(flat) // _LINE_BYTES) * _LINE_BYTES
         return place.copy_(flat).view(tensor.dtype).view(tensor.shape)
+
+    def begin_anew(self) -> None:
+        """From here on the same memory is handed out again: what was handed out is overwritten."""
+        self._number, self._used = 0, 0
+
+    def _has_room(self, num_bytes: int) -> bool:
+        return self._used + num_bytes <= len(self._chunks[self._number])
 
 
 def _huge(num_bytes: int) -> Tensor:
