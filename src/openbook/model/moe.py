@@ -153,7 +153,9 @@ class MixtureOfExperts(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The mixture [N, D], the tokens of each expert [E], and who was chosen [N, K]."""
         experts_NK, shares_NK = self.gate.choose(scores_NE, given_NK)
-        mixed_ND, loads_E = self.experts(x_ND, experts_NK, shares_NK)
+        # On a CPU norms may come in bf16, in which grouped products take four times as long as in fp32.
+        routed_ND = x_ND.float() if x_ND.device.type == "cpu" and torch.is_autocast_enabled("cpu") else x_ND
+        mixed_ND, loads_E = self.experts(routed_ND, experts_NK, shares_NK)
         if self.moe.n_shared_experts > 0:
             mixed_ND = mixed_ND + self.shared_experts(x_ND)
         return mixed_ND, loads_E, experts_NK

@@ -50,9 +50,15 @@ def told_by(expression: str, syscall_filter: bytes | None = None) -> str:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind() -> Iterator[None]:
+    """Workers that other tests keep at hand are none of these tests' children."""
+    before = children()
     yield
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children() <= before
+
+
+def children() -> set[str]:
+    tasks = Path("/proc/self/task")
+    return {pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
 
 
 @isolated
