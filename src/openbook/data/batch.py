@@ -5,6 +5,7 @@ Shape legend: B rows, T positions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,12 @@ class Example:
 
     def __post_init__(self) -> None:
         assert len(self.token_ids) == len(self.weights) >= 2
+
+    @classmethod
+    def of_reply(cls, before: Sequence[int], after: Sequence[int], *, prompt_weight: float = 0.0) -> Example:
+        """A prompt and what is to be said behind it: the loss counts on that."""
+        weights = (*([prompt_weight] * len(before)), *([1.0] * len(after)))
+        return cls(token_ids=(*before, *after), weights=weights)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

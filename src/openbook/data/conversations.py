@@ -135,7 +135,7 @@ def _single_question(conversation: Conversation, tokenizer: Tokenizer, template:
     text = reply.content if reply.content[0].isspace() else f" {reply.content}"
     before = chat_ids(tokenizer, template, [question])
     after = [*encode_quoted(tokenizer, quote(tokenizer, text, keep=frozenset(TAGS))), tokenizer.eos_id]
-    return _example(before, after)
+    return Example.of_reply(before, after)
 
 
 def _turn_by_turn(
@@ -176,7 +176,3 @@ def _cut_to_weights(token_ids: Sequence[int], weights: Sequence[float]) -> Examp
     """Nothing is learnt behind the last token that counts."""
     end = max(at for at, weight in enumerate(weights) if weight) + 1
     return Example(token_ids=tuple(token_ids[:end]), weights=tuple(weights[:end]))
-
-
-def _example(before: Sequence[int], after: Sequence[int]) -> Example:
-    return Example(token_ids=(*before, *after), weights=(*([0.0] * len(before)), *([1.0] * len(after))))

@@ -138,7 +138,4 @@ def to_example(tokenizer: Tokenizer, document: Document, *, prompt_weight: float
     """BOS, prompt, response, EOS; the loss counts on the response and on EOS."""
     before = [tokenizer.bos_id, *tokenizer.encode(prompt(document.question))]
     after = [*tokenizer.encode(document.response), tokenizer.eos_id]
-    return Example(
-        token_ids=(*before, *after),
-        weights=(*([prompt_weight] * len(before)), *([1.0] * len(after))),
-    )
+    return Example.of_reply(before, after, prompt_weight=prompt_weight)

@@ -196,6 +196,5 @@ def to_examples(documents: Iterable[Document], renderer: Renderer) -> list[Examp
     for document in documents:
         before = renderer.prompt_ids(document.question)
         after = [*renderer.tokenizer.encode(document.response), renderer.tokenizer.eos_id]
-        weights = (*([0.0] * len(before)), *([1.0] * len(after)))
-        examples.append(Example(token_ids=(*before, *after), weights=weights))
+        examples.append(Example.of_reply(before, after))
     return examples
