@@ -104,8 +104,8 @@ class RoutedExperts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(num_experts, hidden_size, inner_size))
 
     def forward(self, x_ND: Tensor, experts_NK: Tensor, shares_NK: Tensor) -> tuple[Tensor, Tensor]:
-        # Grouped products take one dtype and know nothing of autocast: the weights follow the tokens. On a CPU
-        # the tokens follow the weights, for these products are four times slower there in bf16 than in fp32.
+        # Grouped products take one dtype and know nothing of autocast: the weights follow the tokens. On a
+        # CPU it is the other way round, for there these products are four times slower in bf16 than in fp32.
         if x_ND.device.type == "cpu":
             x_ND = x_ND.to(self.gate_proj.dtype)
         gate_EID, up_EID, down_EDI = (
