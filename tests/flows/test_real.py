@@ -131,3 +131,4 @@ def test_a_base_that_is_not_there_is_refused_in_one_line(inside: Callable[..., A
     recipe.write_text(RECIPE.format(base=tmp_path / "gone", families=families))
     told = inside("run", recipe, "--out", tmp_path / "out")
     assert told.code != 0 and "gone" in told.last_line and "Traceback" not in told.err
+    assert not (tmp_path / "out").exists(), "nothing was begun, so the mended recipe may go there"

@@ -75,13 +75,14 @@ def run(
     launch = _asked(request, inputs={})
     if launch is None:
         return
-    if request.resume is None:
-        begin(launch)
     from openbook.cli.live import watched
     from openbook.cli.money import spending
     from openbook.r1.report import story_table
-    from openbook.r1.story import run_story
+    from openbook.r1.story import check_story, run_story
 
+    check_story(launch.recipe.config)
+    if request.resume is None:
+        begin(launch)
     with resumable(launch), watched(spending(launch.out)) as progress:
         story = run_story(
             launch.recipe.config,
@@ -99,7 +100,8 @@ def run(
 
 def _say_what_next(out: Path) -> None:
     """The commands that look at a finished story."""
-    made = [folder for folder in sorted(out.glob("*-all_scenarios")) if (folder / "checkpoint").is_dir()]
+    last = [*sorted(out.glob("*-reasoning_rl")), *sorted(out.glob("*-all_scenarios"))]
+    made = [folder for folder in last if (folder / "checkpoint").is_dir()]
     print(f"read it:   {out / 'report.html'}", file=sys.stderr)
     print(f"the bill:  openbook bill --root {out}", file=sys.stderr)
     if made:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openbook.engine.speaker import read_texts
 from openbook.model.checkpoint import Checkpoint
@@ -34,6 +34,9 @@ from openbook.tasks.registry import make_family
 from openbook.tokens.chat import ChatTemplate
 from openbook.tokens.renderer import PromptConfig
 
+if TYPE_CHECKING:
+    from openbook.model.gguf import GgufCheckpoint
+
 Real = Story[RealStoryConfig]
 
 STAGES = (
@@ -45,11 +48,16 @@ STAGES = (
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
-def adopt(config: RealStoryConfig, frame: Frame) -> Checkpoint:
-    """The base as a checkpoint of ours, every weight plain, and how good it is before anything is learned."""
+def open_base(config: RealStoryConfig) -> Checkpoint | GgufCheckpoint:
+    """What the story begins with, its weights not read yet. Raises UserError."""
     path = Path(config.base)
     file = find_gguf(path)
-    base = Checkpoint.open(path) if file is None else open_gguf(file)
+    return Checkpoint.open(path) if file is None else open_gguf(file)
+
+
+def adopt(config: RealStoryConfig, frame: Frame) -> Checkpoint:
+    """The base as a checkpoint of ours, every weight plain, and how good it is before anything is learned."""
+    base = open_base(config)
 
     def body(work: Work) -> Checkpoint:
         tokenizer, template = read_texts(base)

@@ -12,6 +12,12 @@ from openbook.runs.progress import Progress
 from openbook.runs.stop import StopSignal
 
 
+def check_story(config: StoryConfig | RealStoryConfig) -> None:
+    """Refuse settings whose base cannot be opened, before anything is written. Raises UserError."""
+    if isinstance(config, RealStoryConfig):
+        real.open_base(config)
+
+
 def run_story(
     config: StoryConfig | RealStoryConfig,
     *,
