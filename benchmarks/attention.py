@@ -2,8 +2,8 @@
 
     python benchmarks/attention.py
 
-Milliseconds of CPU time, the best of five, for the heads of SmolLM2 (9 of queries, 3 of keys and values, 64 each).
-It is what `MOST_PRODUCT_KEYS` in kernels/attention.py goes by.
+Milliseconds of CPU time, the best of five, for the heads of SmolLM2: 9 of queries, 3 of keys and values, 64
+numbers each. It is what `MOST_PRODUCT_KEYS` in kernels/attention.py goes by.
 """
 
 from __future__ import annotations
