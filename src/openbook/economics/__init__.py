@@ -1,0 +1,1 @@
+"""What computing costs: machines and their figures, forecasts, serving, and the machine at hand. No torch."""

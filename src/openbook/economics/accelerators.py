@@ -1,0 +1,76 @@
+"""Which accelerators are known, by name. No torch.
+
+    find_accelerator("h800").peak(Precision.BF16).value -> 989.5e12
+
+The figures that come with the package lie in `data/accelerators.toml`. `with_file` puts a user's own over
+them. `docs/concepts/hardware-figures.md` says what each figure means and where it is from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from openbook.economics.accelerator import (
+    THIS,
+    Accelerator,
+    Precision,
+    Quote,
+    QuoteKind,
+    require_precision,
+)
+from openbook.economics.accelerator_file import read_accelerators
+from openbook.errors import UserError, nearest
+
+__all__ = [
+    "THIS",
+    "Accelerator",
+    "Precision",
+    "Quote",
+    "QuoteKind",
+    "accelerators",
+    "find_accelerator",
+    "require_precision",
+    "with_file",
+]
+
+
+@cache
+def _packaged() -> Mapping[str, Accelerator]:
+    data = resources.files("openbook.economics").joinpath("data/accelerators.toml")
+    return read_accelerators(data.read_text(encoding="utf-8"), where="accelerators.toml")
+
+
+def accelerators() -> tuple[Accelerator, ...]:
+    """Those that come with the package, oldest first."""
+    return tuple(_packaged().values())
+
+
+def with_file(path: Path | None) -> Mapping[str, Accelerator]:
+    """The accelerators by name, those of the file at `path` over those of the package.
+
+    An entry of the file replaces the entry of the same name whole, or adds one. Raises UserError for a file
+    that cannot be read and for anything in it that does not fit.
+    """
+    if path is None:
+        return _packaged()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"accelerators {path} cannot be read ({error})", "name another file") from error
+    return {**_packaged(), **read_accelerators(text, where=str(path))}
+
+
+def find_accelerator(name: str, known: Mapping[str, Accelerator] | None = None) -> Accelerator:
+    """The accelerator called `name` (in any case), among `known` or those of the package.
+
+    The machine at hand, `this`, is not one of them: `this_machine` makes it from its profile. Raises
+    UserError with the nearest name for an unknown one.
+    """
+    known = _packaged() if known is None else known
+    found = known.get(name.lower())
+    if found is None:
+        raise UserError(f"there is no accelerator {name!r}", nearest(name.lower(), [*known, THIS]))
+    return found
