@@ -7,7 +7,7 @@ published by the maker, passed on by others, or reckoned here, and whether it ha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date as Date
 from enum import StrEnum
 
 MAX_AGE_DAYS = 365
@@ -32,15 +32,15 @@ class Sourced:
     value: float
     unit: str
     source: str
-    date: date
+    date: Date
     mark: Mark
     note: str = ""
 
-    def age_days(self, today: date) -> int:
+    def age_days(self, today: Date) -> int:
         """Days since the figure was said; negative for one from the future."""
         return (today - self.date).days
 
-    def is_stale(self, today: date, max_age_days: int = MAX_AGE_DAYS) -> bool:
+    def is_stale(self, today: Date, max_age_days: int = MAX_AGE_DAYS) -> bool:
         """Whether the figure is older than `max_age_days`.
 
         What a chip can do does not age; prices and powers that somebody assumed do. Ask this of those.
