@@ -102,8 +102,13 @@ def parse_schema(schema: Schema, data: Mapping[str, Any]) -> Any:
     return parse_kind(schema, data) if "kind" in data else parse(schema[0], data)
 
 
-def field_types(cls: type) -> dict[str, Any]:
+def field_types(cls: type) -> Mapping[str, Any]:
     """The resolved type of each field of a config class, in order."""
+    return _field_types(cls)
+
+
+@cache
+def _field_types(cls: type) -> Mapping[str, Any]:
     hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 

@@ -48,7 +48,18 @@ class QuoteKind(StrEnum):
     """An average over sellers."""
     OWNERSHIP = "ownership"
     """What owning one is reckoned to cost by the hour."""
+    MARKET = "market"
+    """What a survey of the market found for renting by the month."""
     PURCHASE = "purchase"
+
+
+class Scope(StrEnum):
+    """What a price of one device pays for."""
+
+    DEVICE = "device"
+    """The chip, module or baseboard alone: a server costs more by `Facility.server_cost_factor`."""
+    SERVER = "server"
+    """Its share of a whole server, ready to run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +69,7 @@ class Quote:
     name: str
     kind: QuoteKind
     seller: str
+    scope: Scope
     price: Sourced
     """USD/h for a rental, USD for a purchase, each of one device."""
 
@@ -82,13 +94,16 @@ class Accelerator:
     tdp_watts: Sourced | None
     """The chip or module alone, at its limit."""
     all_in_watts: Sourced | None
-    """With its share of the server, the network and the cooling; never set beside `tdp_watts` as a ratio."""
+    """With its share of the server, the network and the cooling of the building: no PUE comes on top."""
     rent_usd_per_hour: Sourced | None
     """The rental that is taken by default; the note says why this one of `rentals`."""
     purchase_usd: Sourced | None
-    """One device inside its server, chosen from `purchases` likewise."""
+    """The purchase price of one device, chosen from `purchases` likewise; `purchase_scope` says of what."""
     devices_per_node: int
     """How many devices the fast link joins."""
+    server_watts: Sourced | None = None
+    """With its share of the server and its network cards, without the building: a PUE comes on top."""
+    purchase_scope: Scope = Scope.SERVER
     rentals: tuple[Quote, ...] = ()
     purchases: tuple[Quote, ...] = ()
 
@@ -96,6 +111,20 @@ class Accelerator:
         """The dense peak for `precision`. Raises UserError when the device has none."""
         require_precision(self, precision)
         return self.peak_flops[precision]
+
+    def achievable_share(self, precision: Precision) -> Sourced | None:
+        """`matmul_share` for `precision`; where it was not measured, that of 16 bits, marked as ours.
+
+        None where nothing was measured. Raises UserError when the device cannot compute in `precision`.
+        """
+        require_precision(self, precision)
+        if precision in self.matmul_share:
+            return self.matmul_share[precision]
+        for nearby in (Precision.BF16, Precision.FP16, *self.matmul_share):
+            if nearby in self.matmul_share:
+                note = f"measured for {nearby}; nothing is known for {precision}"
+                return replace(self.matmul_share[nearby], mark=Mark.OURS, note=note)
+        return None
 
     def rental(self, name: str) -> Quote:
         """The rental that goes by `name`. Raises UserError for an unknown one."""
@@ -110,8 +139,9 @@ class Accelerator:
         return replace(self, rent_usd_per_hour=_own(usd_per_hour, "USD/h", "--rent", today))
 
     def at_purchase(self, usd: float, *, today: date) -> Accelerator:
-        """The same device at the user's own purchase price. Raises UserError for a price that is none."""
-        return replace(self, purchase_usd=_own(usd, "USD", "--purchase", today))
+        """The same device at the user's own price, its share of the server included. Raises UserError."""
+        own = _own(usd, "USD", "--purchase", today)
+        return replace(self, purchase_usd=own, purchase_scope=Scope.SERVER)
 
     def missing(self) -> tuple[str, ...]:
         """The figures that are not known, each with what supplies it: `rent_usd_per_hour: --rent`."""
@@ -129,6 +159,7 @@ SUPPLIED_BY: Mapping[str, str] = {
     "link_bandwidth": "--accelerators FILE",
     "network_bandwidth": "--accelerators FILE",
     "tdp_watts": "--accelerators FILE",
+    "server_watts": "--accelerators FILE",
     "all_in_watts": "--accelerators FILE",
 }
 """Which option supplies a figure that is not known."""

@@ -1,44 +1,19 @@
 """Reading accelerators from TOML, strictly. No torch.
 
-A file has `[sources.KEY]` (title, date, mark) and `[accelerators.NAME]`; a figure names the key of its source
-and takes date and mark from there unless it gives its own.
+A file has `[sources.KEY]` and `[accelerators.NAME]`; `data/accelerators.toml` is one.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import field, replace
 from datetime import date as Date
 
-from openbook.config import config, parse
-from openbook.economics.accelerator import THIS, Accelerator, Precision, Quote, QuoteKind
+from openbook.config import config
+from openbook.economics.accelerator import THIS, Accelerator, Precision, Quote, QuoteKind, Scope
 from openbook.economics.sourced import Mark, Sourced
+from openbook.economics.sourced_file import Figure, Source, Sources, find_source, parse_text, to_sourced
 from openbook.errors import UserError, nearest
-
-
-@config
-class Source:
-    """Who says something, and when it was said or read."""
-
-    title: str
-    date: Date
-    mark: Mark
-
-
-@config
-class Figure:
-    """A number in the unit of its key, and the key of its source."""
-
-    value: float
-    source: str
-    date: Date | None = None
-    mark: Mark | None = None
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.value < float("inf"):
-            raise ValueError("a figure is positive; leave it out where it is not known")
 
 
 @config
@@ -51,6 +26,7 @@ class Offer:
     kind: QuoteKind
     seller: str
     source: str
+    scope: Scope = Scope.SERVER
     mark: Mark | None = None
     note: str = ""
 
@@ -72,6 +48,7 @@ class Entry:
     link_gb_per_second: Figure | None = None
     network_gb_per_second: Figure | None = None
     tdp_watts: Figure | None = None
+    server_watts: Figure | None = None
     all_in_watts: Figure | None = None
     rent: str | None = None
     rent_reason: str = ""
@@ -93,6 +70,14 @@ class Entry:
         for precision, share in self.matmul_share.items():
             if share.value > 1 or precision not in self.peak_tflops:
                 raise ValueError(f"matmul_share of {precision}: a share, at most 1, of a peak that is given")
+        for offers in (self.rentals, self.purchases):
+            names = [offer.name for offer in offers]
+            if len(set(names)) < len(names):
+                raise ValueError(f"two prices have one name: {', '.join(names)}")
+        if any(offer.kind is QuoteKind.PURCHASE for offer in self.rentals):
+            raise ValueError("rentals: a price of kind 'purchase' belongs under purchases")
+        if any(offer.kind is not QuoteKind.PURCHASE for offer in self.purchases):
+            raise ValueError("purchases: every price is of kind 'purchase'")
 
 
 @config
@@ -103,68 +88,61 @@ class _File:
 
 def read_accelerators(text: str, *, where: str) -> dict[str, Accelerator]:
     """The accelerators of a TOML text by name; `where` names it in errors. Raises UserError."""
+    file = parse_text(_File, text, where=f"accelerators {where}")
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"accelerators {where}: not valid TOML: {error}") from error
-    try:
-        file = parse(_File, data)
         return {name: _accelerator(name, entry, file.sources) for name, entry in file.accelerators.items()}
     except UserError as error:
         raise UserError(f"accelerators {where}: {error.what}", error.mend) from error
 
 
-def _accelerator(name: str, entry: Entry, sources: Mapping[str, Source]) -> Accelerator:
+def _accelerator(name: str, entry: Entry, sources: Sources) -> Accelerator:
     where = f"accelerators.{name}"
     if name == THIS:
         raise UserError(f"{where}: that name is taken by the machine at hand", "choose another")
     if name != name.lower():
         raise UserError(f"{where}: names are in small letters", f"call it {name.lower()!r}")
 
-    def figure(key: str, given: Figure | None, unit: str, factor: float) -> Sourced | None:
-        return None if given is None else _sourced(given, unit, factor, sources, f"{where}.{key}")
+    def figure(key: str, unit: str, factor: float = 1.0) -> Sourced | None:
+        given: Figure | None = getattr(entry, key)
+        at = f"{where}.{key}"
+        return None if given is None else to_sourced(given, sources, unit=unit, factor=factor, where=at)
 
-    def figures(key: str, given: Mapping[str, Figure], unit: str, factor: float) -> dict[Precision, Sourced]:
+    def figures(key: str, unit: str, factor: float = 1.0) -> dict[Precision, Sourced]:
+        given: Mapping[str, Figure] = getattr(entry, key)
         return {
-            Precision(precision): _sourced(one, unit, factor, sources, f"{where}.{key}.{precision}")
+            Precision(precision): to_sourced(
+                one, sources, unit=unit, factor=factor, where=f"{where}.{key}.{precision}"
+            )
             for precision, one in given.items()
         }
 
     rentals = tuple(_quote(one, "USD/h", sources, f"{where}.rentals") for one in entry.rentals)
     purchases = tuple(_quote(one, "USD", sources, f"{where}.purchases") for one in entry.purchases)
+    rental = _chosen(entry.rent, rentals, f"{where}.rent")
+    purchase = _chosen(entry.buy, purchases, f"{where}.buy")
     return Accelerator(
         name=name,
         title=entry.title,
-        peak_flops=figures("peak_tflops", entry.peak_tflops, "FLOP/s", 1e12),
-        matmul_share=figures("matmul_share", entry.matmul_share, "of peak", 1.0),
-        memory_bytes=figure("memory_gb", entry.memory_gb, "bytes", 1e9),
-        memory_bandwidth=figure("memory_tb_per_second", entry.memory_tb_per_second, "bytes/s", 1e12),
-        link_bandwidth=figure("link_gb_per_second", entry.link_gb_per_second, "bytes/s", 1e9),
-        network_bandwidth=figure("network_gb_per_second", entry.network_gb_per_second, "bytes/s", 1e9),
-        tdp_watts=figure("tdp_watts", entry.tdp_watts, "W", 1.0),
-        all_in_watts=figure("all_in_watts", entry.all_in_watts, "W", 1.0),
-        rent_usd_per_hour=_chosen(entry.rent, entry.rent_reason, rentals, f"{where}.rent"),
-        purchase_usd=_chosen(entry.buy, entry.buy_reason, purchases, f"{where}.buy"),
+        peak_flops=figures("peak_tflops", "FLOP/s", 1e12),
+        matmul_share=figures("matmul_share", "of peak"),
+        memory_bytes=figure("memory_gb", "bytes", 1e9),
+        memory_bandwidth=figure("memory_tb_per_second", "bytes/s", 1e12),
+        link_bandwidth=figure("link_gb_per_second", "bytes/s", 1e9),
+        network_bandwidth=figure("network_gb_per_second", "bytes/s", 1e9),
+        tdp_watts=figure("tdp_watts", "W"),
+        server_watts=figure("server_watts", "W"),
+        all_in_watts=figure("all_in_watts", "W"),
+        rent_usd_per_hour=_price(rental, entry.rent_reason),
+        purchase_usd=_price(purchase, entry.buy_reason),
+        purchase_scope=Scope.SERVER if purchase is None else purchase.scope,
         devices_per_node=entry.devices_per_node,
         rentals=rentals,
         purchases=purchases,
     )
 
 
-def _sourced(given: Figure, unit: str, factor: float, sources: Mapping[str, Source], where: str) -> Sourced:
-    source = _source(given.source, sources, where)
-    return Sourced(
-        value=given.value * factor,
-        unit=unit,
-        source=source.title,
-        date=given.date or source.date,
-        mark=given.mark or source.mark,
-        note=given.note,
-    )
-
-
-def _quote(given: Offer, unit: str, sources: Mapping[str, Source], where: str) -> Quote:
-    source = _source(given.source, sources, f"{where}.{given.name}")
+def _quote(given: Offer, unit: str, sources: Sources, where: str) -> Quote:
+    source = find_source(given.source, sources, where=f"{where}.{given.name}")
     price = Sourced(
         value=given.usd,
         unit=unit,
@@ -173,22 +151,21 @@ def _quote(given: Offer, unit: str, sources: Mapping[str, Source], where: str) -
         mark=given.mark or source.mark,
         note=given.note,
     )
-    return Quote(name=given.name, kind=given.kind, seller=given.seller, price=price)
+    return Quote(name=given.name, kind=given.kind, seller=given.seller, scope=given.scope, price=price)
 
 
-def _chosen(name: str | None, reason: str, quotes: tuple[Quote, ...], where: str) -> Sourced | None:
-    """The price of the quote called `name`, with what it was and why it was chosen in its note."""
+def _chosen(name: str | None, quotes: tuple[Quote, ...], where: str) -> Quote | None:
     if name is None:
         return None
     for quote in quotes:
         if quote.name == name:
-            parts = (f"{quote.kind}, {quote.seller}", reason, quote.price.note)
-            return replace(quote.price, note="; ".join(part for part in parts if part))
+            return quote
     raise UserError(f"{where}: no price is called {name!r}", nearest(name, [quote.name for quote in quotes]))
 
 
-def _source(key: str, sources: Mapping[str, Source], where: str) -> Source:
-    if key not in sources:
-        mend = nearest(key, list(sources)) if sources else "add it under [sources]"
-        raise UserError(f"{where}: unknown source {key!r}", mend)
-    return sources[key]
+def _price(quote: Quote | None, reason: str) -> Sourced | None:
+    """The price of the chosen quote, with what it was and why it was chosen in its note."""
+    if quote is None:
+        return None
+    parts = (f"{quote.kind}, {quote.seller}", reason, quote.price.note)
+    return replace(quote.price, note="; ".join(part for part in parts if part))

@@ -19,6 +19,7 @@ from openbook.economics.accelerator import (
     Precision,
     Quote,
     QuoteKind,
+    Scope,
     require_precision,
 )
 from openbook.economics.accelerator_file import read_accelerators
@@ -30,6 +31,7 @@ __all__ = [
     "Precision",
     "Quote",
     "QuoteKind",
+    "Scope",
     "accelerators",
     "find_accelerator",
     "require_precision",
