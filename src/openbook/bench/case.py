@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Generic
 
 from openbook.bench.contest import Line, Runner, T, interleave, median
-from openbook.bench.limits import Limits, torch_threads
-from openbook.bench.machine import LoadNote, now, this_machine
 from openbook.bench.measurement import Measurement, show_number
 from openbook.errors import UserError, nearest
+from openbook.kernels.limits import Limits, torch_threads
+from openbook.runs.machine import LoadNote, now, this_machine
 
 OURS = "openbook"
 

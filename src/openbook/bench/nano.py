@@ -11,7 +11,7 @@ import torch
 
 from openbook.bench.case import Case, Contest, Peer, Setting
 from openbook.bench.contest import Line, Runner, Timing
-from openbook.bench.limits import flops_of
+from openbook.bench.flops import flops_of
 from openbook.bench.measurement import Unit
 from openbook.bench.mla import random_model
 from openbook.bench.ours import Ours, Room, Work

@@ -9,7 +9,7 @@ import torch
 
 from openbook.bench.case import Case, Contest, Peer, Setting
 from openbook.bench.contest import Line, Runner, Timing
-from openbook.bench.limits import flops_of
+from openbook.bench.flops import flops_of
 from openbook.bench.measurement import Unit, show_number
 from openbook.bench.ours import Ours, Room, Weights, Work, stored_as, weight_bytes
 from openbook.bench.prompts import random_prompts

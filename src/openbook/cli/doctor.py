@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openbook.cli.options import Json, Root
+from openbook.errors import UserError
 
 if TYPE_CHECKING:
     from openbook.runs.case import Diagnosis
@@ -25,9 +26,32 @@ RunName = Annotated[
     ),
 ]
 
+Measure = Annotated[
+    bool,
+    typer.Option(
+        "--measure",
+        help="Measure this machine and keep what was found for `openbook plan --accelerator this`.",
+    ),
+]
+ProfileOut = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="Where --measure writes. [default: your data folder]"),
+]
 
-def doctor(run: RunName = None, root: Root = Path("out"), as_json: Json = False) -> None:
+
+def doctor(
+    run: RunName = None,
+    root: Root = Path("out"),
+    measure: Measure = False,
+    out: ProfileOut = None,
+    as_json: Json = False,
+) -> None:
     """Say what this machine offers, or what is wrong with a run."""
+    if (out is not None and not measure) or (measure and run is not None):
+        raise UserError("--out belongs to --measure, which measures this machine and no run", "leave one out")
+    if measure:
+        _measure(out, as_json)
+        return
     if run is not None:
         _diagnose(run, root, as_json)
         return
@@ -51,7 +75,7 @@ def doctor(run: RunName = None, root: Root = Path("out"), as_json: Json = False)
 
 def examine(root: Path) -> dict[str, Any]:
     """The findings by name: sizes in bytes, choices with their reason."""
-    return {**_software(), **_host(root), **_torch(), **_sandbox(), **_rewards()}
+    return {**_software(), **_host(root), **_torch(), **_sandbox(), **_rewards(), **_profile()}
 
 
 def _software() -> dict[str, Any]:
@@ -68,22 +92,17 @@ def _software() -> dict[str, Any]:
 
 
 def _host(root: Path) -> dict[str, Any]:
+    from openbook.runs.machine import free_memory_bytes, memory_bytes
+
     existing = next(folder for folder in (root, *root.resolve().parents) if folder.exists())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cores": f"{cores} of {os.cpu_count()} may be used",
-        "memory_bytes": _memory("SC_PHYS_PAGES"),
-        "memory_available_bytes": _memory("SC_AVPHYS_PAGES"),
+        "memory_bytes": memory_bytes(),
+        "memory_available_bytes": free_memory_bytes(),
         "disk_free_bytes": shutil.disk_usage(existing).free,
         "disk_where": str(existing.resolve()),
     }
-
-
-def _memory(name: str) -> int | None:
-    try:
-        return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return None  # this system does not tell
 
 
 def _torch() -> dict[str, Any]:
@@ -117,7 +136,6 @@ def _torch() -> dict[str, Any]:
 
 def _rewards() -> dict[str, Any]:
     """What holds a person's own reward functions."""
-    from openbook.errors import UserError
     from openbook.tasks.wall import footing
 
     try:
@@ -136,6 +154,56 @@ def _sandbox() -> dict[str, Any]:
         "untrusted_code": says,
         **{f"isolation_{name}": held or "none" for name, held in isolation.held.items()},
     }
+
+
+def _profile() -> dict[str, Any]:
+    """Whether the machine has been measured, and whether that was this machine."""
+    from openbook.runs.machine import this_machine
+    from openbook.runs.machine_profile import MEASURE, load_profile, profile_path
+
+    try:
+        profile = load_profile()
+    except UserError as error:
+        return {"profile": f"{error.what}; {error.mend}"}
+    where = f"{profile_path()}, measured on {profile.measured_on}"
+    return {
+        "profile": where if profile.is_of(this_machine()) else f"{where}, of another machine; run `{MEASURE}`"
+    }
+
+
+def _measure(out: Path | None, as_json: bool) -> None:
+    """Measure the machine, keep the profile, and show it."""
+    import sys
+    from datetime import date
+
+    from openbook.cli.render import print_json, print_pairs
+    from openbook.config import dump
+    from openbook.kernels.measure import measure_machine
+    from openbook.runs.machine_profile import ShapeClass, save_profile
+
+    profile = measure_machine(today=date.today(), tell=lambda line: print(line, file=sys.stderr))
+    path = save_profile(profile, out)
+    if as_json:
+        print_json({"path": str(path), **dump(profile)})
+        return
+    rates = {
+        f"{shape_class} products, {dtype}": f"{profile.product_rate(dtype, shape_class) / 1e9:,.1f} GFLOP/s"
+        f" ({profile.product_rate(dtype, shape_class, 1) / 1e9:,.1f} on one thread)"
+        for shape_class in ShapeClass
+        for dtype in ("fp32", "bf16")
+    }
+    print_pairs(
+        {
+            "processor": f"{profile.processor}, {profile.num_cpus} processors",
+            **rates,
+            "memory": f"{profile.read_rate() / 1e9:,.1f} GB/s"
+            f" ({profile.read_rate(1) / 1e9:,.1f} on one thread)",
+            "operation": f"{profile.dispatch_microseconds:.2f} us to start, "
+            f"{profile.gradient_microseconds:.2f} us with its backward pass",
+            "load": profile.load,
+            "written": str(path),
+        }
+    )
 
 
 def _why_no_gpu(cuda_version: str | None) -> str:

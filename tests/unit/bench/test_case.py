@@ -11,9 +11,9 @@ import torch
 from openbook.bench import case as case_module
 from openbook.bench.case import Case, Contest, Peer, Setting, choose_cases, run_case, run_cases
 from openbook.bench.contest import Line, Runner, Timing
-from openbook.bench.machine import LoadNote, Moment
 from openbook.bench.measurement import Unit
 from openbook.errors import UserError
+from openbook.runs.machine import LoadNote, Moment
 
 DECODE = Line(
     suffix="",

@@ -12,7 +12,6 @@ import pytest
 
 from openbook.bench.case import Case, Setting, run_case
 from openbook.bench.contest import Runner
-from openbook.bench.limits import Limits
 from openbook.bench.rl import (
     ALL,
     CASES,
@@ -32,6 +31,7 @@ from openbook.bench.rl import (
 )
 from openbook.bench.rl_timing import StepTiming
 from openbook.bench.rl_work import FILE_NAME, MODEL_FOLDER, Options, RLWork
+from openbook.kernels.limits import Limits
 from openbook.model.cost import count
 from openbook.model.transformer import Transformer
 

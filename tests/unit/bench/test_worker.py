@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from openbook.bench.machine import now
 from openbook.bench.peers.worker import Worker
 from openbook.errors import UserError
+from openbook.runs.machine import now
 
 ECHO = """
 import os, sys, time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from openbook.bench.machine import LoadNote, Moment, now, this_machine
+from openbook.runs.machine import LoadNote, Moment, now, this_machine
 
 
 def note(*, before: float = 0.1, after: float = 2.0, busy: float | None = 20.0) -> LoadNote:

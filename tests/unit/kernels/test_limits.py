@@ -1,4 +1,4 @@
-"""The limits: that they are measured once, what they are measured over, and the arithmetic beside them."""
+"""The limits: that they are measured once, and what they are measured over."""
 
 from __future__ import annotations
 
@@ -7,18 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from openbook.bench import limits
-from openbook.bench.limits import Limits, beyond_cache_bytes, flops_of, last_cache_bytes, torch_threads
-from openbook.model.config import GQAConfig, ModelConfig
-
-DENSE = ModelConfig(
-    vocab_size=100,
-    hidden_size=8,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=16,
-    attention=GQAConfig(num_key_value_heads=2, head_dim=4),
-)
+from openbook.kernels import limits
+from openbook.kernels.limits import Limits, beyond_cache_bytes, last_cache_bytes, torch_threads
 
 
 def test_the_last_cache_is_the_largest_that_the_system_names(tmp_path: Path) -> None:
@@ -70,17 +60,3 @@ def test_threads_are_given_back() -> None:
     with torch_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
-
-
-def test_only_new_tokens_need_the_head() -> None:
-    def flops(num_prompt_tokens: int, num_new_tokens: int, context: int = 0) -> int:
-        return flops_of(
-            DENSE, num_prompt_tokens=num_prompt_tokens, num_new_tokens=num_new_tokens, context=context
-        )
-
-    layers = 4 * 8 * 8 + 3 * 8 * 16
-    head = 100 * 8
-    assert flops(0, 1) == 2 * (layers + head)
-    assert flops(1, 0) == 2 * layers
-    # Per layer and position 2 heads meet a key and a value of 4 numbers: 2 * 2 * (4 + 4) operations.
-    assert flops(0, 1, context=10) - flops(0, 1) == 10 * 2 * 2 * 8

@@ -1,4 +1,4 @@
-"""On what, and beside what, a benchmark ran. No torch."""
+"""On what machine something ran, and what else the machine did meanwhile. No torch."""
 
 from __future__ import annotations
 
@@ -43,6 +43,23 @@ def _processor_model() -> str:
         return platform.processor() or platform.machine()
     models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
     return models[0] if models else platform.machine()
+
+
+def memory_bytes() -> int | None:
+    """The memory of this machine; None where the system does not tell."""
+    return _pages("SC_PHYS_PAGES")
+
+
+def free_memory_bytes() -> int | None:
+    """The memory that nothing uses now; None where the system does not tell."""
+    return _pages("SC_AVPHYS_PAGES")
+
+
+def _pages(name: str) -> int | None:
+    try:
+        return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

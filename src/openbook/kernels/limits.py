@@ -1,4 +1,4 @@
-"""What this machine can do at most, measured: reading memory and multiplying matrices.
+"""What this machine can do at most, measured: reading memory, multiplying matrices, starting an operation.
 
 Each figure is the best of several tries and of several ways, because a limit is what nothing passes:
 a disturbance makes a try slower, never faster.
@@ -7,7 +7,6 @@ a disturbance makes a try slower, never faster.
 from __future__ import annotations
 
 import ctypes
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,7 @@ from pathlib import Path
 
 import torch
 
-from openbook.model.config import ModelConfig
-from openbook.model.cost import count
+from openbook.runs.machine import free_memory_bytes
 
 NUM_TRIES = 7
 _BEYOND_CACHE = 2
@@ -26,6 +24,10 @@ _MOST_OF_FREE_MEMORY = 0.25
 _UNKNOWN_CACHE_BYTES = 64 << 20
 _LEAST_BYTES = 1 << 20
 _GEMM_SIZES = (1024, 2048)
+_LEAST_TRY_SECONDS = 2e-3
+"""A try of something short repeats it for so long."""
+_NUM_OPERATIONS = 500
+"""Operations in a row whose starting is measured."""
 
 
 class Limits:
@@ -42,22 +44,35 @@ class Limits:
         may hold from one reading to the next.
         """
         sizes = {beyond_cache_bytes(), max(num_bytes, _LEAST_BYTES)}
-        return max(self._measure(("read", num_threads, size), num_threads) for size in sizes)
+        return max(self._read_rate(num_threads, size) for size in sizes)
 
     def gemm_rate(self, num_threads: int, dtype: torch.dtype) -> float:
         """Floating-point operations a second of a large square product in `dtype`."""
-        return max(self._measure(("gemm", num_threads, size, dtype), num_threads) for size in _GEMM_SIZES)
+        return max(self.product_rate(num_threads, dtype, (size, size, size)) for size in _GEMM_SIZES)
 
-    def _measure(self, what: tuple[object, ...], num_threads: int) -> float:
-        if what not in self._known:
+    def product_rate(self, num_threads: int, dtype: torch.dtype, shape: tuple[int, int, int]) -> float:
+        """Floating-point operations a second of a product of `shape`: rows, width in, width out."""
+        key = ("product", num_threads, shape, dtype)
+        return self._once(key, num_threads, lambda: _best_product(shape, dtype, self._num_tries))
+
+    def dispatch_seconds(self, *, with_gradient: bool) -> float:
+        """Seconds that torch takes to start an operation on a single number, on one thread.
+
+        `with_gradient` records the operation and runs its backward pass as well.
+        """
+        start = _record_and_run_back if with_gradient else _run_forward
+        key = ("dispatch", with_gradient)
+        return self._once(key, 1, lambda: _fastest(start, self._num_tries) / _NUM_OPERATIONS)
+
+    def _read_rate(self, num_threads: int, num_bytes: int) -> float:
+        key = ("read", num_threads, num_bytes)
+        return self._once(key, num_threads, lambda: _best_read(num_threads, num_bytes, self._num_tries))
+
+    def _once(self, key: tuple[object, ...], num_threads: int, measure: Callable[[], float]) -> float:
+        if key not in self._known:
             with torch_threads(num_threads):
-                if what[0] == "read":
-                    assert isinstance(what[2], int)
-                    self._known[what] = _best_read(num_threads, what[2], self._num_tries)
-                else:
-                    assert isinstance(what[2], int) and isinstance(what[3], torch.dtype)
-                    self._known[what] = _best_gemm(what[2], what[3], self._num_tries)
-        return self._known[what]
+                self._known[key] = measure()
+        return self._known[key]
 
 
 @contextmanager
@@ -96,11 +111,34 @@ def _fastest_search(buffer: torch.Tensor, num_threads: int, num_tries: int) -> f
         return _fastest(lambda: list(pool.map(lambda start: memchr(start, 1, share), starts)), num_tries)
 
 
-def _best_gemm(size: int, dtype: torch.dtype, num_tries: int) -> float:
+def _best_product(shape: tuple[int, int, int], dtype: torch.dtype, num_tries: int) -> float:
+    num_rows, width_in, width_out = shape
     generator = torch.Generator().manual_seed(0)
-    one, other = (torch.randn(size, size, generator=generator).to(dtype) for _ in range(2))
+    rows = torch.randn(num_rows, width_in, generator=generator).to(dtype)
     # Linear layers hold their matrix transposed; that form is the one which is multiplied here.
-    return 2 * size**3 / _fastest(lambda: torch.nn.functional.linear(one, other), num_tries)
+    matrix = torch.randn(width_out, width_in, generator=generator).to(dtype)
+
+    def multiply() -> object:
+        return torch.nn.functional.linear(rows, matrix)
+
+    once = _fastest(multiply, 2)
+    repeats = max(1, int(_LEAST_TRY_SECONDS / once))
+    seconds = _fastest(lambda: [multiply() for _ in range(repeats)], num_tries) / repeats
+    return 2 * num_rows * width_in * width_out / min(seconds, once)
+
+
+def _run_forward() -> None:
+    number = torch.zeros(1)
+    with torch.no_grad():
+        for _ in range(_NUM_OPERATIONS):
+            number = number + 1.0
+
+
+def _record_and_run_back() -> None:
+    number = torch.zeros(1, requires_grad=True)
+    for _ in range(_NUM_OPERATIONS):
+        number = number * 1.0
+    torch.autograd.backward(number)
 
 
 def _fastest(work: Callable[[], object], num_tries: int) -> float:
@@ -132,18 +170,4 @@ def _cache_bytes(path: Path) -> int:
 
 
 def _free_bytes(unknown: int) -> int:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return unknown
-
-
-def flops_of(config: ModelConfig, *, num_prompt_tokens: int, num_new_tokens: int, context: int) -> int:
-    """Floating-point operations to read prompts and to make new tokens at a mean context of `context`.
-
-    Every prompt token goes through the layers, but only the new tokens need the output head.
-    """
-    cost = count(config)
-    whole = cost.forward_flops_per_token(2 * context).total  # causal: a mean context of half the length
-    head = 2 * config.vocab_size * config.hidden_size
-    return num_prompt_tokens * (whole - head) + num_new_tokens * whole
+    return free_memory_bytes() or unknown
