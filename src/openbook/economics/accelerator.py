@@ -145,9 +145,13 @@ class Accelerator:
 
     def missing(self) -> tuple[str, ...]:
         """The figures that are not known, each with what supplies it: `rent_usd_per_hour: --rent`."""
-        return tuple(
-            f"{field}: {option}" for field, option in SUPPLIED_BY.items() if not getattr(self, field)
-        )
+        unknown = {field: option for field, option in SUPPLIED_BY.items() if not getattr(self, field)}
+        if self.server_watts is not None:
+            unknown.pop("all_in_watts", None)  # the server's watts and a PUE stand in for it
+        if self.name == THIS:
+            for needless in ("link_bandwidth", "network_bandwidth", "tdp_watts"):
+                unknown.pop(needless, None)  # one device, whose power is a share of a server's
+        return tuple(f"{field}: {option}" for field, option in unknown.items())
 
 
 SUPPLIED_BY: Mapping[str, str] = {

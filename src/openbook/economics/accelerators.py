@@ -9,6 +9,7 @@ them. `docs/concepts/hardware-figures.md` says what each figure means and where 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date as Date
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -65,14 +66,20 @@ def with_file(path: Path | None) -> Mapping[str, Accelerator]:
     return {**_packaged(), **read_accelerators(text, where=str(path))}
 
 
-def find_accelerator(name: str, known: Mapping[str, Accelerator] | None = None) -> Accelerator:
+def find_accelerator(
+    name: str, known: Mapping[str, Accelerator] | None = None, *, today: Date | None = None
+) -> Accelerator:
     """The accelerator called `name` (in any case), among `known` or those of the package.
 
-    The machine at hand, `this`, is not one of them: `this_machine` makes it from its profile. Raises
-    UserError with the nearest name for an unknown one.
+    `this` is the machine at hand, from the profile that `openbook doctor --measure` wrote, at its price of
+    `today`. Raises UserError with the nearest name for an unknown one, and where there is no such profile.
     """
     known = _packaged() if known is None else known
-    found = known.get(name.lower())
-    if found is None:
-        raise UserError(f"there is no accelerator {name!r}", nearest(name.lower(), [*known, THIS]))
-    return found
+    name = name.lower()
+    if name == THIS:
+        from openbook.economics.host import this_machine
+
+        return this_machine(today=today or Date.today())
+    if name not in known:
+        raise UserError(f"there is no accelerator {name!r}", nearest(name, [*known, THIS]))
+    return known[name]

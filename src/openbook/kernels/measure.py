@@ -28,7 +28,7 @@ def measure_machine(
     *,
     today: Date,
     limits: Limits | None = None,
-    shapes: Mapping[ShapeClass, tuple[Shape, ...]] = SHAPES,
+    shapes: Mapping[ShapeClass, tuple[Shape, ...]] | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> MachineProfile:
     """The profile of the processors of this machine, on one thread and on all; `tell` hears of progress.
@@ -37,6 +37,7 @@ def measure_machine(
     """
     machine = this_machine()
     limits = limits or Limits()
+    shapes = shapes or SHAPES
     threads = sorted({1, machine.num_cpus})
     before = now()
     products = []

@@ -119,3 +119,28 @@ def test_the_doctor_says_which_device_and_why(openbook: Command, tmp_path: Path)
     assert found["device"].startswith(("cpu: ", "cuda: "))
     assert found["disk_free_bytes"] > 0 and found["threads"] >= 1
     assert "python" in openbook("doctor").out
+
+
+def test_the_doctor_measures_the_machine_and_keeps_what_it_found(
+    openbook: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from openbook.kernels import limits, measure
+    from openbook.runs.machine_profile import ShapeClass, load_profile
+
+    monkeypatch.setenv("OPENBOOK_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(limits, "NUM_TRIES", 1)
+    monkeypatch.setattr(measure, "beyond_cache_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(limits, "beyond_cache_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(measure, "SHAPES", dict.fromkeys(ShapeClass, ((64, 32, 32),)))
+    assert "run `openbook doctor --measure`" in openbook("doctor").out
+    answer = openbook("doctor", "--measure")
+    assert answer.code == 0 and str(tmp_path / "home" / "machine.json") in answer.out
+    assert "GFLOP/s" in answer.out and "reading memory" in answer.err
+    profile = load_profile()
+    assert profile.dispatch_microseconds > 0
+    assert f"measured on {profile.measured_on}" in " ".join(openbook("doctor").out.split())
+    elsewhere = tmp_path / "elsewhere.json"
+    found = json.loads(openbook("doctor", "--measure", "--out", elsewhere, "--json").out)
+    assert found["path"] == str(elsewhere) and load_profile(elsewhere).products
+    refused = openbook("doctor", "--out", elsewhere)
+    assert refused.code == 2 and "--out belongs to --measure" in refused.err
