@@ -273,4 +273,6 @@ def _score_flops(layer: Layer, sequence_length: int) -> int:
     """A of one layer for one token, causal: n_heads (d_qk + d_v) s, less where a window cuts."""
     attention = layer.attention
     pairs = causal_pairs(sequence_length, attention.window, is_chunked=attention.is_chunked)
-    return attention.num_heads * attention.score_dims * pairs // max(1, sequence_length)  # no context, no pairs
+    return (
+        attention.num_heads * attention.score_dims * pairs // max(1, sequence_length)
+    )  # no context, no pairs
