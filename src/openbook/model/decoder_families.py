@@ -77,7 +77,10 @@ _MIXTRAL = Family(
     defaults=_windowed(None) | {"num_key_value_heads": 8, "num_experts_per_tok": 2}, has_experts=True
 )
 _MINIMAX_M2 = Family(
-    defaults=_UNTIED | {"num_key_value_heads": 8}, has_experts=True, qk_norm="full", router_bias=True
+    defaults=_UNTIED | {"num_key_value_heads": 8, "head_dim": 128},
+    has_experts=True,
+    qk_norm="full",
+    router_bias=True,
 )
 _GPT_OSS = Family(
     defaults=_windowed(128)
@@ -116,7 +119,10 @@ _QWEN2_MOE = Family(
     has_shared_gate=True,
 )
 _QWEN3_MOE = replace(
-    _QWEN3, defaults=_QWEN_WINDOW | {"moe_intermediate_size": 768}, class_sizes={}, has_experts=True
+    _QWEN3,
+    defaults=_QWEN_WINDOW | {"moe_intermediate_size": 768, "num_key_value_heads": 4},
+    class_sizes={},
+    has_experts=True,
 )
 _QWEN1 = Family(
     defaults=_UNTIED,
@@ -128,19 +134,21 @@ _QWEN1 = Family(
 # --- DeepSeek and others with a bias per expert
 
 _DEEPSEEK_V2 = Family(defaults=_UNTIED, has_experts=True)
-_DEEPSEEK_V3 = replace(_DEEPSEEK_V2, router_bias=True)
+_DEEPSEEK_V3 = replace(
+    _DEEPSEEK_V2, defaults=_UNTIED | {"n_shared_experts": 1, "first_k_dense_replace": 3}, router_bias=True
+)
 _DEEPSEEK_V1 = replace(_LLAMA, has_experts=True)
 _GLM4_MOE = Family(
-    defaults=_UNTIED | {"first_k_dense_replace": 1},
+    defaults=_UNTIED | {"first_k_dense_replace": 1, "n_shared_experts": 1, "num_key_value_heads": 8},
     qkv_bias="attention_bias",
     has_experts=True,
     router_bias=True,
     vary=lambda fields: {"qk_norm": "head" if fields.flag("use_qk_norm") else "none"},
 )
-_GLM4_MOE_LITE = replace(_DEEPSEEK_V3, defaults=_UNTIED | {"first_k_dense_replace": 1})
+_GLM4_MOE_LITE = replace(_DEEPSEEK_V3, defaults=_UNTIED | {"first_k_dense_replace": 1, "n_shared_experts": 1})
 _DOTS1 = replace(_BASE, defaults=_UNTIED, qk_norm="head", has_experts=True, router_bias=True)
 _ERNIE_MOE = Family(
-    defaults=_TIED | {"moe_layer_start_index": 1},
+    defaults=_TIED | {"moe_layer_start_index": 1, "n_shared_experts": 2, "num_key_value_heads": 4},
     qkv_bias="use_bias",
     out_bias="use_bias",
     ffn_bias="use_bias",
@@ -211,7 +219,7 @@ _MINICPM3 = Family(
 )
 _BITNET = replace(
     _BASE,
-    defaults=_TIED,
+    defaults=_UNTIED | {"num_key_value_heads": 5},
     # What attention and the gate found is normed once more.
     vary=lambda fields: {"num_other_elements": fields.need("hidden_size") + fields.need("intermediate_size")},
 )
@@ -245,7 +253,9 @@ _GRANITE_MOE = replace(
     _BASE, defaults=_UNTIED | {"num_experts": 8, "num_experts_per_tok": 2}, has_experts=True
 )
 _GRANITE_SWA = replace(
-    _BASE, defaults=_windowed(128, 4, tied=True) | {"pattern_starts_full": True}, has_sinks=True
+    _BASE,
+    defaults=_windowed(128, 4, tied=True) | {"pattern_starts_full": True, "num_key_value_heads": 4},
+    has_sinks=True,
 )
 _DBRX = Family(
     defaults=_UNTIED | {"num_key_value_heads": 1, "num_experts": 4, "num_experts_per_tok": 1},
@@ -273,7 +283,12 @@ FAMILIES: dict[str, Family] = {
     "dots1": _DOTS1,
     "ernie4_5_moe": _ERNIE_MOE,
     "bailing_moe": _BAILING_MOE,
-    "ernie4_5": Family(defaults=_TIED, qkv_bias="use_bias", out_bias="use_bias", ffn_bias="use_bias"),
+    "ernie4_5": Family(
+        defaults=_TIED | {"head_dim": 128, "num_key_value_heads": 2},
+        qkv_bias="use_bias",
+        out_bias="use_bias",
+        ffn_bias="use_bias",
+    ),
     "gemma": _GEMMA,
     "gemma2": _GEMMA2,
     "gemma3_text": _GEMMA3,
@@ -331,7 +346,8 @@ FAMILIES: dict[str, Family] = {
         vary=lambda fields: {"qk_norm": "head" if fields.flag("qk_layernorm") else "none"},
     ),
     "afmoe": Family(
-        defaults=_windowed(1024, 4) | {"attention_gate": True, "first_k_dense_replace": 1},
+        defaults=_windowed(1024, 4)
+        | {"attention_gate": True, "first_k_dense_replace": 1, "n_shared_experts": 2},
         norms_per_layer=4,
         qk_norm="head",
         has_experts=True,

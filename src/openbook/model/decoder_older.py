@@ -182,7 +182,7 @@ OLDER_FAMILIES: dict[str, Family] = {
     "falcon": _FALCON,
     "mpt": _MPT,
     "ctrl": _CTRL,
-    "openai-gpt": replace(_GPT2, has_final_norm=False),
+    "openai-gpt": replace(_GPT2, defaults=_TIED | {"max_position_embeddings": 512}, has_final_norm=False),
     "chatglm1": _CHATGLM1,
 }
 
