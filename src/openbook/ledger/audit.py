@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
+from openbook.ledger.accounts import PRICE_UNITS
 from openbook.ledger.book import Book, Contents
 from openbook.ledger.booking import quantities
-from openbook.ledger.entry import PRICE_UNITS, LedgerEntry, add_up, amount_nano_usd
+from openbook.ledger.entry import LedgerEntry, add_up, amount_nano_usd
 from openbook.runs.run import Run
 
 

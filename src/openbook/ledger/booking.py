@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import NamedTuple
 
 from openbook.errors import UserError
-from openbook.ledger.book import Book, BookedRun
+from openbook.ledger.accounts import PRICE_UNITS
+from openbook.ledger.book import Book
 from openbook.ledger.entry import (
     NOTHING,
-    PRICE_UNITS,
     LedgerEntry,
     PriceKey,
     Sum,
@@ -32,6 +32,7 @@ from openbook.ledger.entry import (
     reversal,
 )
 from openbook.ledger.prices import Price, PricePlan
+from openbook.ledger.rows import BookedRun
 from openbook.runs.journal import Attempt, Journal, RunStatus, lost_lines
 from openbook.runs.run import Run, UsageLine
 from openbook.runs.usage import Usage
@@ -107,6 +108,7 @@ class _Batch:
 
     quantity: Decimal
     num_lines: int
+    first_began_at: datetime
     last_recorded_at: datetime
 
 
@@ -114,6 +116,7 @@ class _BatchKey(NamedTuple):
     attempt: int
     status: RunStatus
     account: str
+    day: date
     price: Price
 
 
@@ -161,15 +164,29 @@ def _gather(lines: Iterable[UsageLine], journal: Journal, find_price: FindPrice)
         attempt = attempts[line.attempt]
         for account, quantity in quantities(line.usage).items():
             if quantity:
-                price = find_price(attempt, account, line.time.astimezone(UTC).date())
+                day = line.time.astimezone(UTC).date()
+                price = find_price(attempt, account, day)
                 batch = batches.setdefault(
-                    _BatchKey(attempt.number, attempt.status, account, price),
-                    _Batch(quantity=Decimal(0), num_lines=0, last_recorded_at=line.time),
+                    _BatchKey(attempt.number, attempt.status, account, day, price),
+                    _Batch(
+                        quantity=Decimal(0),
+                        num_lines=0,
+                        first_began_at=_began_at(line),
+                        last_recorded_at=line.time,
+                    ),
                 )
                 batch.quantity += quantity
                 batch.num_lines += 1
-                batch.last_recorded_at = line.time
+                batch.first_began_at = min(batch.first_began_at, _began_at(line))
+                batch.last_recorded_at = max(batch.last_recorded_at, line.time)
     return batches
+
+
+def _began_at(line: UsageLine) -> datetime:
+    """When the work of a line began, within the day it was recorded on, which prices it."""
+    end = line.time.astimezone(UTC)
+    midnight = end.replace(hour=0, minute=0, second=0, microsecond=0)
+    return max(midnight, end - timedelta(microseconds=line.usage.device_microseconds))
 
 
 def quantities(usage: Usage) -> dict[str, Decimal]:
@@ -205,6 +222,8 @@ def _enter(
             price_date=price.valid_from,
             amount_nano_usd=0,
             note=f"attempt {key.attempt} ({key.status}), usage lines: {batch.num_lines}",
+            period_start=batch.first_began_at,
+            period_end=batch.last_recorded_at,
         )
         before = sums.get(price_key(entry), NOTHING)
         quantity = before.quantity + batch.quantity

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from openbook.config import config, parse
 from openbook.errors import UserError, nearest
-from openbook.ledger.entry import PRICE_UNITS
+from openbook.ledger.accounts import PRICE_UNITS
 
 
 @config

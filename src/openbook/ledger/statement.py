@@ -1,20 +1,23 @@
-"""Statements: what runs cost, by run, stage and status, and what of it came to nothing.
+"""Statements: what runs cost, and what of it came to nothing.
 
-A statement is computed from the entries alone and equals their sum. It speaks of runs as they were
-when they were last booked.
+A statement is made from the sums that the database keeps, equals the sum of the entries, and takes the
+time of its lines however many entries there are. It speaks of runs as they were when last booked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 from openbook.errors import UserError, nearest
-from openbook.ledger.book import Book, BookedRun, Contents
-from openbook.ledger.entry import LedgerEntry
+from openbook.ledger import totals as sums
+from openbook.ledger.book import Book
+from openbook.ledger.rows import BookedRun
+from openbook.ledger.totals import Among
 from openbook.runs.journal import RunStatus
 from openbook.units import to_usd
 
@@ -24,7 +27,8 @@ class StatementRow:
     """What one run cost. `lost_nano_usd` is the part of `amount_nano_usd` that came to nothing.
 
     All of a failed, killed or interrupted run is lost; of another run, what it recomputed after an
-    interruption. `num_tokens` counts by account (`trained_tokens`, ...).
+    interruption. `num_tokens` counts by account (`trained_tokens`, ...), `amounts` are what each
+    account came to, in nano-dollars.
     """
 
     run_id: str
@@ -38,6 +42,7 @@ class StatementRow:
     num_tokens: Mapping[str, int]
     amount_nano_usd: int
     lost_nano_usd: int
+    amounts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,83 +78,103 @@ class Statement:
         return {name: _total(rows) for name, rows in groups.items()}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lineage:
-    """A result's own cost beside everything else in the book.
+class Cut(StrEnum):
+    """What a line of a statement is."""
 
-    `made_it` holds the run and its ancestors, `did_not` all other runs. What the result cost is
-    `made_it.total_nano_usd`; the work in it that was lost on the way is `made_it.lost_nano_usd`.
-    `missing` are ancestors that were never booked.
+    RUN = "run"
+    STAGE = "stage"
+    STATUS = "status"
+    ACCOUNT = "account"
+    MONTH = "month"
+    DAY = "day"
+    PROGRAMME = "programme"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One line of a statement: a stage, an account, a month, ...; `name` "" is what has none of it.
+
+    `quantities` are by unit: seconds of device time, tokens, hours of people, ...
     """
 
-    made_it: Statement
-    did_not: Statement
-    missing: tuple[str, ...]
+    name: str
+    amount_nano_usd: int
+    lost_nano_usd: int
+    num_entries: int
+    num_runs: int
+    quantities: Mapping[str, Decimal]
+
+
+def lines(book: Book, cut: Cut, among: Among | None = None) -> tuple[Line, ...]:
+    """The entries cut into lines: stages and runs oldest first, all else in the order of their names.
+
+    What belongs to no run, such as staff, has a line of its own: in a cut by stage or status, "".
+    """
+    by_run = cut in (Cut.RUN, Cut.STAGE, Cut.STATUS)
+    known = {run.run_id: run for run in book.runs()} if by_run else {}
+    groups: dict[str, list[sums.Total]] = {}
+    runs: dict[str, set[str]] = {}
+    if not by_run:
+        for total in book.totals((sums.By(cut),), among):
+            groups[total.key[0]] = [total]
+    else:
+        for total in book.totals((sums.By.RUN,), among):
+            run = known.get(total.key[0])
+            name = _name(cut, run) if run else ""
+            groups.setdefault(name, []).append(total)
+            runs.setdefault(name, set()).update([run.run_id] if run else [])
+        order = dict.fromkeys(_name(cut, run) for run in known.values())
+        groups = {name: groups[name] for name in (*order, "") if name in groups}
+    return tuple(_line(name, group, len(runs.get(name, ()))) for name, group in groups.items())
+
+
+def _name(cut: Cut, run: BookedRun) -> str:
+    return {Cut.RUN: run.run_id, Cut.STAGE: run.stage, Cut.STATUS: str(run.status)}[cut]
+
+
+def _line(name: str, group: Sequence[sums.Total], num_runs: int) -> Line:
+    quantities: dict[str, Decimal] = {}
+    for total in group:
+        for unit, quantity in total.quantities.items():
+            quantities[unit] = quantities.get(unit, Decimal(0)) + quantity
+    return Line(
+        name=name,
+        amount_nano_usd=sum(total.amount_nano_usd for total in group),
+        lost_nano_usd=sum(total.lost_nano_usd for total in group),
+        num_entries=sum(total.num_entries for total in group),
+        num_runs=num_runs,
+        quantities=quantities,
+    )
 
 
 def statement(book: Book, run_ids: Sequence[str] | None = None) -> Statement:
     """The statement over these runs (default: all). Raises UserError for a run that is not booked."""
-    contents = book.contents(run_ids)
-    known = [run.run_id for run in contents.runs]
-    for run_id in run_ids or ():
-        if run_id not in known:
-            all_known = [run.run_id for run in book.contents().runs]
-            raise UserError(f"run {run_id!r} is not in ledger {book.location}", nearest(run_id, all_known))
-    return _statement(contents, known)
+    runs = book.runs()
+    if run_ids is not None:
+        known = {run.run_id for run in runs}
+        for run_id in run_ids:
+            if run_id not in known:
+                raise UserError(
+                    f"run {run_id!r} is not in ledger {book.location}", nearest(run_id, sorted(known))
+                )
+        wanted = set(run_ids)
+        runs = tuple(run for run in runs if run.run_id in wanted)
+    return statement_of(book, runs)
 
 
-def lineage(book: Book, run_id: str) -> Lineage:
-    """What it took to make a run, ancestors included, and what the rest came to. Raises UserError."""
-    contents = book.contents()
-    runs = {run.run_id: run for run in contents.runs}
-    if run_id not in runs:
-        raise UserError(f"run {run_id!r} is not in ledger {book.location}", nearest(run_id, list(runs)))
-    made_it, missing, to_visit = set[str](), set[str](), [run_id]
-    while to_visit:
-        name = to_visit.pop()
-        if name not in runs:
-            missing.add(name)
-        elif name not in made_it:
-            made_it.add(name)
-            to_visit += runs[name].parents
-    return Lineage(
-        made_it=_statement(contents, made_it),
-        did_not=_statement(contents, runs.keys() - made_it),
-        missing=tuple(sorted(missing)),
-    )
-
-
-def statement_to_json(statement: Statement) -> dict[str, Any]:
-    """A statement for machines: money as exact nano-dollars and as dollars in text."""
-    return {
-        "rows": [_row_to_json(row) for row in statement.rows],
-        "by_stage": {name: _total_to_json(total) for name, total in statement.by_stage().items()},
-        "by_status": {name: _total_to_json(total) for name, total in statement.by_status().items()},
-        "total_nano_usd": statement.total_nano_usd,
-        "total_usd": _usd(statement.total_nano_usd),
-        "lost_nano_usd": statement.lost_nano_usd,
-        "lost_usd": _usd(statement.lost_nano_usd),
-    }
-
-
-def _statement(contents: Contents, run_ids: Iterable[str]) -> Statement:
-    wanted = set(run_ids)
-    entries: dict[str, list[LedgerEntry]] = {}
-    for entry in contents.entries:
-        entries.setdefault(entry.run_id, []).append(entry)
-    rows = tuple(_row(run, entries.get(run.run_id, [])) for run in contents.runs if run.run_id in wanted)
+def statement_of(book: Book, runs: Sequence[BookedRun]) -> Statement:
+    """The statement over runs that are in the book, in their order."""
+    found: dict[str, list[sums.Total]] = {}
+    among = Among(run_ids=[run.run_id for run in runs])
+    for one in book.totals((sums.By.RUN, sums.By.ACCOUNT), among):
+        found.setdefault(one.key[0], []).append(one)
+    rows = tuple(_row(run, found.get(run.run_id, ())) for run in runs)
     total = _total(rows)
     return Statement(rows=rows, total_nano_usd=total.amount_nano_usd, lost_nano_usd=total.lost_nano_usd)
 
 
-def _row(run: BookedRun, entries: Sequence[LedgerEntry]) -> StatementRow:
-    amount = sum(entry.amount_nano_usd for entry in entries)
-    device_seconds, num_tokens = Decimal(0), dict[str, int]()
-    for entry in entries:
-        if entry.unit == "device-second":
-            device_seconds += entry.quantity
-        else:
-            num_tokens[entry.account] = num_tokens.get(entry.account, 0) + int(entry.quantity)
+def _row(run: BookedRun, accounts: Sequence[sums.Total]) -> StatementRow:
+    amount = sum(total.amount_nano_usd for total in accounts)
     return StatementRow(
         run_id=run.run_id,
         verb=run.verb,
@@ -158,12 +183,13 @@ def _row(run: BookedRun, entries: Sequence[LedgerEntry]) -> StatementRow:
         reason=run.reason,
         created_at=run.created_at,
         parents=run.parents,
-        device_seconds=device_seconds,
-        num_tokens=num_tokens,
+        device_seconds=sum((one.quantities.get("device-second", Decimal(0)) for one in accounts), Decimal(0)),
+        num_tokens={
+            one.key[1]: int(one.quantities["token"]) for one in accounts if "token" in one.quantities
+        },
         amount_nano_usd=amount,
-        lost_nano_usd=amount
-        if run.status.is_lost
-        else sum(entry.amount_nano_usd for entry in entries if entry.lost),
+        lost_nano_usd=amount if run.status.is_lost else sum(one.lost_nano_usd for one in accounts),
+        amounts={one.key[1]: one.amount_nano_usd for one in accounts},
     )
 
 
@@ -174,6 +200,38 @@ def _total(rows: Sequence[StatementRow]) -> Total:
         amount_nano_usd=sum(row.amount_nano_usd for row in rows),
         lost_nano_usd=sum(row.lost_nano_usd for row in rows),
     )
+
+
+def statement_to_json(statement: Statement) -> dict[str, Any]:
+    """A statement for machines: money as exact nano-dollars and as dollars in text."""
+    return {
+        "rows": [_row_to_json(row) for row in statement.rows],
+        "by_stage": {name: _total_to_json(total) for name, total in statement.by_stage().items()},
+        "by_status": {name: _total_to_json(total) for name, total in statement.by_status().items()},
+        "total_nano_usd": statement.total_nano_usd,
+        "total_usd": usd_text(statement.total_nano_usd),
+        "lost_nano_usd": statement.lost_nano_usd,
+        "lost_usd": usd_text(statement.lost_nano_usd),
+    }
+
+
+def line_to_json(line: Line) -> dict[str, Any]:
+    """A line for machines, in the same way."""
+    return {
+        "name": line.name,
+        "num_runs": line.num_runs,
+        "num_entries": line.num_entries,
+        "quantities": {unit: f"{quantity:f}" for unit, quantity in line.quantities.items()},
+        "amount_nano_usd": line.amount_nano_usd,
+        "amount_usd": usd_text(line.amount_nano_usd),
+        "lost_nano_usd": line.lost_nano_usd,
+        "lost_usd": usd_text(line.lost_nano_usd),
+    }
+
+
+def usd_text(nano_usd: int) -> str:
+    """Exact dollars, never as 1E-8."""
+    return f"{to_usd(nano_usd):f}"
 
 
 def _row_to_json(row: StatementRow) -> dict[str, Any]:
@@ -198,11 +256,7 @@ def _money_to_json(item: StatementRow | Total) -> dict[str, Any]:
     return {
         "device_seconds": str(item.device_seconds),
         "amount_nano_usd": item.amount_nano_usd,
-        "amount_usd": _usd(item.amount_nano_usd),
+        "amount_usd": usd_text(item.amount_nano_usd),
         "lost_nano_usd": item.lost_nano_usd,
-        "lost_usd": _usd(item.lost_nano_usd),
+        "lost_usd": usd_text(item.lost_nano_usd),
     }
-
-
-def _usd(nano_usd: int) -> str:
-    return f"{to_usd(nano_usd):f}"  # never as 1E-8

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from sqlalchemy import event
 
 from openbook.errors import UserError
-from openbook.ledger.book import Book, BookedRun
+from openbook.ledger.book import Book
+from openbook.ledger.entry import Basis, LedgerEntry, Origin
+from openbook.ledger.rows import BookedRun
 from openbook.runs.journal import RunStatus
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -24,6 +27,25 @@ RUN = BookedRun(
     booked_at=NOON,
     num_lines_booked=3,
     num_rewinds_booked=0,
+)
+STAFF = LedgerEntry(
+    time=NOON,
+    run_id=None,
+    attempt=0,
+    account="staff",
+    lost=False,
+    quantity=Decimal("12.5"),
+    unit="hour",
+    unit_price_usd=Decimal(80),
+    price_unit="hour",
+    price_source="payroll",
+    price_date=date(2026, 1, 1),
+    amount_nano_usd=1_000 * 10**9,
+    note="",
+    period_start=NOON - timedelta(days=30),
+    period_end=NOON,
+    origin=Origin.HAND,
+    basis=Basis.STATED,
 )
 
 
@@ -55,10 +77,10 @@ def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     Book.open(path).close()
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE openbook_ledger SET value = '2'")
+    connection.execute("UPDATE openbook_ledger SET value = '99'")
     connection.commit()
     connection.close()
-    with pytest.raises(UserError, match=r"newer version of openbook \(schema 2\)"):
+    with pytest.raises(UserError, match=r"newer version of openbook \(schema 99\)"):
         Book.open(path)
 
 
@@ -129,13 +151,14 @@ def test_a_full_disk_is_said_to_be_full(tmp_path: Path) -> None:
 
 def test_entries_can_only_be_added(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    with Book.open(path) as book:
-        put(book)
+    with Book.open(path) as book, book.changing() as change:
+        change.append([STAFF])
     connection = sqlite3.connect(path)
-    connection.execute(
-        "INSERT INTO entries VALUES (1, '', 'r1', 1, 'device', 0, '1', 'token', '0', 'token', '', '', 0, '')"
-    )
-    for statement in ("UPDATE entries SET amount_nano_usd = 1", "DELETE FROM entries"):
+    for statement in (
+        "UPDATE entries SET amount_nano_usd = 1",
+        "DELETE FROM entries",
+        "INSERT OR REPLACE INTO entries SELECT * FROM entries",
+    ):
         with pytest.raises(sqlite3.IntegrityError, match="only ever added"):
             connection.execute(statement)
     connection.close()

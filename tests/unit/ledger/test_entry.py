@@ -21,6 +21,8 @@ ENTRY = LedgerEntry(
     price_date=date(2026, 1, 1),
     amount_nano_usd=1_000_000_000,
     note="",
+    period_start=datetime(2026, 1, 30, 23, 30, tzinfo=UTC),
+    period_end=datetime(2026, 1, 31, tzinfo=UTC),
 )
 
 

@@ -10,8 +10,9 @@ from openbook.errors import UserError
 from openbook.ledger.audit import verify
 from openbook.ledger.book import Book
 from openbook.ledger.booking import book_run
+from openbook.ledger.lineage import lineage
 from openbook.ledger.prices import PricePlan
-from openbook.ledger.statement import lineage, statement, statement_to_json
+from openbook.ledger.statement import statement, statement_to_json
 from openbook.runs.manifest import Ancestor
 from openbook.runs.run import Run
 from openbook.runs.usage import Usage
@@ -94,8 +95,10 @@ def test_what_made_a_result_stands_beside_what_did_not(book: Book) -> None:
     line = lineage(book, "student")
     assert [row.run_id for row in line.made_it.rows] == ["base", "zero", "student"]
     assert line.made_it.total_nano_usd == 7_000_000
-    assert [row.run_id for row in line.did_not.rows] == ["bad-zero", "side"]
-    assert line.did_not.total_nano_usd == 24_000_000
+    assert [row.run_id for row in line.in_vain.rows] == ["bad-zero"]
+    assert line.total_nano_usd == 15_000_000, "what failed on the way is part of what it took"
+    assert [row.run_id for row in line.did_not.rows] == ["side"]
+    assert line.did_not.total_nano_usd == 16_000_000
     assert line.missing == ("bought-elsewhere",)
     with pytest.raises(UserError, match="is not in ledger"):
         lineage(book, "teacher")
