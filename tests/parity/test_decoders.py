@@ -13,6 +13,7 @@ import torch
 from openbook.model.decoder_families import FAMILIES
 from openbook.model.decoder_fields import rename
 from openbook.model.decoder_older import OLDER_FAMILIES
+from openbook.model.decoder_sparse import SPARSE_FAMILIES
 from openbook.model.decoders import read_decoder
 
 transformers = pytest.importorskip("transformers", reason="a test dependency: `pip install openbook[test]`")
@@ -35,7 +36,15 @@ num_experts_per_tok moe_intermediate_size q_lora_rank kv_lora_rank qk_nope_head_
 v_head_dim shared_intermediate_size
 """
 # Classes that cannot be made of their defaults.
-BROKEN_BY_DEFAULT = {"dbrx", "deepseek_v2", "dots1", "gpt_neo", "hunyuan_v1_dense", "nemotron"}
+BROKEN_BY_DEFAULT = {
+    "dbrx",
+    "deepseek_v2",
+    "dots1",
+    "gpt_neo",
+    "granitemoehybrid",
+    "hunyuan_v1_dense",
+    "nemotron",
+}
 
 
 def text_of(name: str) -> dict[str, Any]:
@@ -87,7 +96,10 @@ def test_windows_lie_in_the_layers_where_transformers_has_them(name: str) -> Non
         assert num_windowed == sum(kind != "full_attention" for kind in kinds)
 
 
-by_default = sorted((set(FAMILIES) | set(OLDER_FAMILIES)) & set(CONFIG_MAPPING) - BROKEN_BY_DEFAULT)
+by_default = sorted(
+    (FAMILIES.keys() | SPARSE_FAMILIES.keys() | OLDER_FAMILIES.keys())
+    & set(CONFIG_MAPPING) - BROKEN_BY_DEFAULT
+)
 
 
 @pytest.mark.parametrize("model_type", by_default)

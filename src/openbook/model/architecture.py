@@ -25,7 +25,6 @@ from openbook.model.shapes import (
     LatentAttention,
     Layer,
     LayerGroup,
-    causal_pairs,
     group_layers,
 )
 
@@ -116,10 +115,7 @@ class Architecture:
 
     def cache_bytes(self, context: int, bytes_per_element: float = 2) -> int:
         """Bytes that the cache of one sequence needs at `context` tokens: windowed layers keep a window."""
-        elements = sum(
-            group.num_layers * group.layer.attention.cache_elements * _visible(group.layer, context)
-            for group in self.groups
-        )
+        elements = sum(g.num_layers * g.layer.attention.cached_elements(context) for g in self.groups)
         return round(elements * bytes_per_element)
 
     def forward_flops_per_token(
@@ -138,7 +134,7 @@ class Architecture:
         if with_mtp and self.mtp_layer is not None:
             groups = (*groups, LayerGroup(layer=self.mtp_layer, num_layers=self.num_mtp_modules))
             matrices += self.mtp_active.matrices + self.num_mtp_modules * self.table_elements
-        attention = sum(g.num_layers * _score_flops(g.layer, sequence_length) for g in groups)
+        attention = sum(g.num_layers * g.layer.attention.score_flops(sequence_length) for g in groups)
         times = 1 if counted is AttentionCount.CAUSAL else 2
         return Flops(matmul=2 * matrices, attention=times * attention, counted=counted)
 
@@ -158,11 +154,7 @@ class Architecture:
         A_dec is 2 n_heads (d_qk + d_v) a layer and cached token, and with latent attention
         in its absorbed form 2 n_heads (2 r_kv + d_r). A window caps the tokens.
         """
-        attention = sum(
-            2 * group.num_layers * attn.num_heads * attn.decode_dims * _visible(group.layer, context)
-            for group in self.groups
-            for attn in (group.layer.attention,)
-        )
+        attention = sum(g.num_layers * g.layer.attention.decode_flops(context) for g in self.groups)
         return Flops(matmul=2 * self.matmul_parameters, attention=attention, counted=AttentionCount.CAUSAL)
 
     def touched_parameters(self, num_tokens: float) -> float:
@@ -261,18 +253,3 @@ def _latent(mla: MLAConfig, config: ModelConfig) -> LatentAttention:
         v_head_dim=mla.v_head_dim,
         num_bias_elements=biases if config.attention_bias else 0,
     )
-
-
-def _visible(layer: Layer, context: int) -> int:
-    """Cached tokens that a layer keeps and reads at most."""
-    window = layer.attention.window
-    return context if window is None else min(context, window)
-
-
-def _score_flops(layer: Layer, sequence_length: int) -> int:
-    """A of one layer for one token, causal: n_heads (d_qk + d_v) s, less where a window cuts."""
-    attention = layer.attention
-    pairs = causal_pairs(sequence_length, attention.window, is_chunked=attention.is_chunked)
-    return (
-        attention.num_heads * attention.score_dims * pairs // max(1, sequence_length)
-    )  # no context, no pairs

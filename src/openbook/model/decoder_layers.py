@@ -12,6 +12,7 @@ from openbook.model.shapes import (
     DenseFeedForward,
     ExpertFeedForward,
     GroupedAttention,
+    Indexer,
     LatentAttention,
     Layer,
 )
@@ -58,7 +59,7 @@ class Family:
 
 
 _WINDOWED = {"sliding_attention", "local", "sliding"}
-_WHOLE = {"full_attention", "global", "full", "attention"}
+_WHOLE = {"full_attention", "global", "full", "attention", "indexed_attention"}
 _CHUNKED = "chunked_attention"
 
 
@@ -132,7 +133,18 @@ def _latent(fields: Fields) -> LatentAttention:
         qk_nope_head_dim=fields.need("qk_nope_head_dim"),
         qk_rope_head_dim=rope_dim,
         v_head_dim=fields.number("v_head_dim") or width // heads,
+        indexer=_indexer(fields),
         num_bias_elements=biases if fields.flag("attention_bias") else 0,
+    )
+
+
+def _indexer(fields: Fields) -> Indexer | None:
+    if fields.number("index_topk") is None:
+        return None
+    return Indexer(
+        num_heads=fields.need("index_n_heads"),
+        head_dim=fields.need("index_head_dim"),
+        topk=fields.need("index_topk"),
     )
 
 

@@ -21,7 +21,7 @@ t5gemma2 umt5 whisper
 """
 
 _STATES = """
-bailing_hybrid bamba falcon_h1 falcon_mamba granitemoehybrid jamba kimi_linear lfm2 lfm2_moe lfm3 mamba mamba2
+bailing_hybrid bamba falcon_h1 falcon_mamba jamba kimi_linear lfm2 lfm2_moe lfm3 mamba mamba2
 minimax nemotron_h olmo_hybrid plamo2 qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_next
 recurrent_gemma rwkv rwkv5 rwkv7 stripedhyena xlstm zamba zamba2
 """
@@ -31,10 +31,8 @@ _STATE_FIELDS = ("mamba_d_state", "mamba_d_conv", "ssm_cfg", "ssm_state_size", "
 _UNUSUAL = {
     "arctic": "it has a dense network beside its experts",
     "blt": "it is three networks over bytes",
-    "deepseek_v32": "its attention chooses its keys by an indexer",
     "deepseek_v4": "its attention compresses its keys",
     "diffllama": "its attention is a difference of two",
-    "glm_moe_dsa": "its attention chooses its keys by an indexer",
     "gemma3n": "its layers share caches and have tables of their own",
     "gemma3n_text": "its layers share caches and have tables of their own",
     "gemma4": "its layers share caches and have tables of their own",
@@ -57,10 +55,17 @@ def refuse_others(public: Mapping[str, Any], where: str) -> None:
     architectures = public.get("architectures") or ()
     if model_type in _ENCODERS.split() or any("MaskedLM" in str(name) for name in architectures):
         raise UserError(f"{where}: {model_type or 'this'} is an encoder, which generates nothing", mend)
-    if model_type in _STATES.split() or any(public.get(name) is not None for name in _STATE_FIELDS):
+    has_state = any(public.get(name) is not None for name in _STATE_FIELDS)
+    if model_type in _STATES.split() or (has_state and not _all_attention(public)):
         raise UserError(
             f"{where}: {model_type or 'this'} has layers of state instead of attention",
             "they are not counted yet; only attention layers are",
         )
     if model_type in _UNUSUAL:
         raise UserError(f"{where}: {model_type} is not counted yet", _UNUSUAL[model_type])
+
+
+def _all_attention(public: Mapping[str, Any]) -> bool:
+    """Whether a family of both kinds says that this one has attention alone (Granite 4.0 1B)."""
+    kinds = public.get("layer_types")
+    return isinstance(kinds, list) and bool(kinds) and set(kinds) <= {"attention", "full_attention"}

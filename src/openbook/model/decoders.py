@@ -23,6 +23,7 @@ from openbook.model.decoder_fields import Fields, rename
 from openbook.model.decoder_layers import Family, build_layers
 from openbook.model.decoder_older import OLDER_FAMILIES, OLDER_SAME_AS
 from openbook.model.decoder_refusals import refuse_others
+from openbook.model.decoder_sparse import SPARSE_FAMILIES
 from openbook.model.public import OWN_MODEL_TYPE
 from openbook.model.shapes import group_layers
 
@@ -47,7 +48,7 @@ def read_decoder(public: Mapping[str, Any], where: str = "config.json") -> Archi
     refuse_others(inner, where)
     model_type = _model_type(inner, public)
     name = (SAME_AS | OLDER_SAME_AS).get(model_type, model_type)
-    known = (FAMILIES | OLDER_FAMILIES).get(name)
+    known = (FAMILIES | SPARSE_FAMILIES | OLDER_FAMILIES).get(name)
     values = rename(inner)
     if known is None:
         family, assumed = _guess(values, model_type)
@@ -122,12 +123,15 @@ def _model_type(inner: Mapping[str, Any], public: Mapping[str, Any]) -> str:
 def _guess(values: Mapping[str, Any], model_type: str) -> tuple[Family, list[str]]:
     """The family that the fields of an unknown type speak for, and the lines that say so."""
     is_plain = values.get("hidden_act", values.get("activation_function", "silu")) in _PLAIN
-    is_plain = (is_plain and "ffn_dim" in values) or "n_inner" in values or "n_embd" in values
+    is_plain = is_plain and any(name in values for name in ("ffn_dim", "n_inner", "n_embd"))
+    is_plain = is_plain or values.get("hidden_act") in _NEVER_GATED
     has_experts = bool(values.get("num_experts"))
     family = Family(
         defaults={"tie_word_embeddings": False},
+        qk_norm="head" if values.get("use_qk_norm") or values.get("qk_layernorm") else "none",
         qkv_bias="attention_bias",
         out_bias="attention_bias",
+        router_bias=values.get("topk_method") == "noaux_tc",
         num_ffn_matrices=2 if is_plain else 3,
         ffn_bias="mlp_bias",
         ffn_multiple=4 if is_plain else None,
@@ -146,4 +150,5 @@ def _guess(values: Mapping[str, Any], model_type: str) -> tuple[Family, list[str
     return family, lines
 
 
+_NEVER_GATED = {"relu2", "gelu_new", "xielu"}
 _PLAIN = {"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "relu2", "quick_gelu"}

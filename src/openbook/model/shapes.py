@@ -47,6 +47,23 @@ class GroupedAttention:
         """Elements that one layer caches for one token."""
         return 0 if self.shares_cache else self.num_kv_heads * self.score_dims
 
+    def score_flops(self, sequence_length: int) -> int:
+        """A for one token, a mean over a causal sequence: n_heads (d_qk + d_v) s where nothing cuts."""
+        pairs = causal_pairs(sequence_length, self.window, is_chunked=self.is_chunked)
+        return self.num_heads * self.score_dims * pairs // sequence_length
+
+    def decode_flops(self, context: int) -> int:
+        """A_dec of one token that reads `context` cached ones."""
+        return 2 * self.num_heads * self.decode_dims * self.visible(context)
+
+    def cached_elements(self, context: int) -> int:
+        """Elements that one layer keeps of `context` tokens."""
+        return self.cache_elements * self.visible(context)
+
+    def visible(self, context: int) -> int:
+        """Cached tokens that a token reads at most."""
+        return context if self.window is None else min(context, self.window)
+
     def parts(self, width: int) -> Parts:
         query = self.num_heads * self.head_dim
         return Parts(
@@ -62,6 +79,25 @@ class GroupedAttention:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Indexer:
+    """A small attention of one key that chooses which cached tokens the large one reads (DeepSeek-V3.2)."""
+
+    num_heads: int
+    head_dim: int
+    topk: int
+
+    @property
+    def dims(self) -> int:
+        """Multiply-adds for one query and one key; nothing is read but the score."""
+        return self.num_heads * self.head_dim
+
+    def parts(self, width: int, query_width: int) -> Parts:
+        """Query, key with a LayerNorm, and a weight for each head."""
+        matrices = query_width * self.dims + width * (self.head_dim + self.num_heads)
+        return Parts(attention=matrices, norms=2 * self.head_dim)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LatentAttention:
     """Multi-head latent attention (DeepSeek-V2 2.1): what is cached is a latent and one rotary key."""
 
@@ -71,8 +107,7 @@ class LatentAttention:
     qk_nope_head_dim: int
     qk_rope_head_dim: int
     v_head_dim: int
-    window: int | None = None
-    is_chunked: bool = False
+    indexer: Indexer | None = None
     num_bias_elements: int = 0
 
     @property
@@ -86,21 +121,53 @@ class LatentAttention:
         return 2 * self.kv_lora_rank + self.qk_rope_head_dim
 
     @property
+    def window(self) -> int | None:
+        """None: latents of all tokens are kept, also where an indexer chooses among them."""
+        return None
+
+    @property
+    def is_chunked(self) -> bool:
+        return False
+
+    @property
     def cache_elements(self) -> int:
-        return self.kv_lora_rank + self.qk_rope_head_dim
+        """The latent, the shared rotary key and, where there is one, the indexer's key."""
+        indexed = 0 if self.indexer is None else self.indexer.head_dim
+        return self.kv_lora_rank + self.qk_rope_head_dim + indexed
+
+    def score_flops(self, sequence_length: int) -> int:
+        """A for one token, a mean over a causal sequence: n_heads (d_qk + d_v) s.
+
+        Chosen keys are read as latents, as in decoding, and the indexer scores all.
+        """
+        if self.indexer is None:
+            return self.num_heads * self.score_dims * sequence_length
+        chosen = causal_pairs(sequence_length, self.indexer.topk, is_chunked=False) // sequence_length
+        return self.num_heads * self.decode_dims * chosen + self.indexer.dims * sequence_length
+
+    def decode_flops(self, context: int) -> int:
+        """A_dec of one token that reads `context` cached ones: in absorbed form."""
+        if self.indexer is None:
+            return 2 * self.num_heads * self.decode_dims * context
+        chosen = min(context, self.indexer.topk)
+        return 2 * (self.num_heads * self.decode_dims * chosen + self.indexer.dims * context)
+
+    def cached_elements(self, context: int) -> int:
+        return self.cache_elements * context
 
     def parts(self, width: int) -> Parts:
         query = self.num_heads * (self.qk_nope_head_dim + self.qk_rope_head_dim)
         expanded = self.num_heads * (self.qk_nope_head_dim + self.v_head_dim)
         rank = self.q_lora_rank
-        return Parts(
+        parts = Parts(
             attention=(width * query if rank is None else (width + query) * rank)
-            + width * self.cache_elements
+            + width * (self.kv_lora_rank + self.qk_rope_head_dim)
             + self.kv_lora_rank * expanded
             + self.num_heads * self.v_head_dim * width,
             norms=(rank or 0) + self.kv_lora_rank,
             biases=self.num_bias_elements,
         )
+        return parts if self.indexer is None else parts + self.indexer.parts(width, rank or width)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -180,3 +180,35 @@ def test_falcon_has_one_key_all_keys_or_groups() -> None:
     assert read_decoder(falcon | {"multi_query": False}).kv_bytes_per_token() == 4 * 2 * 32 * 2
     grouped = falcon | {"new_decoder_architecture": True, "num_kv_heads": 2}
     assert read_decoder(grouped).kv_bytes_per_token() == 4 * 2 * 16 * 2
+
+
+def test_granite_of_both_kinds_is_read_where_all_its_layers_are_attention() -> None:
+    granite = LLAMA | {
+        "model_type": "granitemoehybrid",
+        "mamba_d_state": 16,
+        "num_local_experts": 0,
+        "shared_intermediate_size": 48,
+        "intermediate_size": 7,
+        "layer_types": ["attention"] * 4,
+    }
+    assert read_decoder(granite).parameters == read_decoder(LLAMA).parameters
+    with pytest.raises(UserError, match="layers of state"):
+        read_decoder(granite | {"layer_types": ["mamba"] * 3 + ["attention"]})
+
+
+def test_an_indexer_caps_the_keys_that_are_read_but_not_those_that_are_kept() -> None:
+    latent = {
+        "q_lora_rank": 8,
+        "kv_lora_rank": 8,
+        "qk_nope_head_dim": 4,
+        "qk_rope_head_dim": 2,
+        "v_head_dim": 4,
+    }
+    chosen = latent | {"index_topk": 16, "index_n_heads": 3, "index_head_dim": 5}
+    dense = LLAMA | {"model_type": "deepseek_v3", "num_experts": 0}
+    plain, indexed = read_decoder(dense | latent), read_decoder(dense | chosen)
+    assert indexed.parameters_total - plain.parameters_total == 4 * (8 * 15 + 32 * 8 + 2 * 5)
+    assert indexed.cache_bytes(100) - plain.cache_bytes(100) == 4 * 5 * 100 * 2
+    absorbed = 2 * 8 + 2
+    assert plain.decode_flops_per_token(100).attention == 4 * 2 * 4 * absorbed * 100
+    assert indexed.decode_flops_per_token(100).attention == 4 * 2 * (4 * absorbed * 16 + 15 * 100)
