@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from openbook.kernels.attention import attention_of
 from openbook.kernels.experts import ExpertWeights, grouped_experts, looped_experts, plan_dispatch
 from openbook.model.cache import Cache
 from openbook.model.config import GQAConfig, MLAConfig, ModelConfig, MoEConfig, YarnConfig
@@ -159,9 +160,9 @@ def test_expanded_and_absorbed_latent_attention_agree() -> None:
     q_BHQ = torch.randn(3, 4, 12, generator=generator, dtype=torch.float64)
     cached_BSK = torch.randn(3, 6, 20, generator=generator, dtype=torch.float64)
     reach_BS = torch.arange(6) < torch.tensor([6, 1, 3])[:, None]
-    expanded = attention._expanded(
-        q_BHQ[:, None], cached_BSK[..., :16], cached_BSK[..., 16:], reach_BS[:, None, None]
-    )
+    keys, values = attention._expanded(cached_BSK[..., :16], cached_BSK[..., 16:])
+    attended = attention_of(q_BHQ[:, None], keys, values, reach_BS[:, None, None], attention.scale)
+    expanded = attention.o_proj(attended.flatten(2))
     assert_same(attention._absorbed(q_BHQ, cached_BSK, reach_BS), expanded[:, 0])
     assert tokens.shape == (3, 6)
 

@@ -25,13 +25,6 @@ def document_mask(documents_BT: Tensor) -> Tensor:
     return same_BTT.tril()[:, None]
 
 
-def branch_mask(branches_BT: Tensor) -> Tensor:
-    """Boolean [B, 1, T, T]: causal, inside one's own branch and the trunk, which is branch 0."""
-    same_BTT = branches_BT[:, :, None] == branches_BT[:, None, :]
-    is_trunk_B1T = (branches_BT == 0)[:, None, :]
-    return (same_BTT | is_trunk_B1T).tril()[:, None]
-
-
 def reach_mask(positions_BT: Tensor, num_keys: int) -> Tensor:
     """Boolean [B, 1, T, S]: each query looks at the cached positions up to its own."""
     keys_S = torch.arange(num_keys, device=positions_BT.device)
@@ -72,6 +65,12 @@ def attention(q_BHTQ: Tensor, k_BJSQ: Tensor, v_BJSV: Tensor, mask: Tensor | Non
         enable_gqa=q_BHTQ.shape[1] != k_BJSQ.shape[1],
     )
     return out_BHTV[..., :v_size]
+
+
+def attention_of(q_BTHQ: Tensor, k_BSJQ: Tensor, v_BSJV: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """`attention` with positions before heads, as projections give them -> [B, T, H, V]."""
+    out_BHTV = attention(q_BTHQ.transpose(1, 2), k_BSJQ.transpose(1, 2), v_BSJV.transpose(1, 2), mask, scale)
+    return out_BHTV.transpose(1, 2)
 
 
 MOST_PRODUCT_KEYS = 256

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from openbook.kernels.attention import attention, decode_attention
+from openbook.kernels.attention import attention_of, decode_attention
 from openbook.kernels.rope import rotate_halves
 from openbook.model.cache import Cache
 from openbook.model.config import GQAConfig, ModelConfig
 from openbook.model.layers import Linear, RMSNorm
-from openbook.model.rope import CachedPlaces, Places, softmax_scale
+from openbook.model.rope import CachedPlaces, Places, softmax_scale, whole_row_attention
 
 
 class GroupedQueryAttention(nn.Module):
@@ -38,7 +38,8 @@ class GroupedQueryAttention(nn.Module):
     def forward(self, x_BTD: Tensor, places: Places) -> Tensor:
         """Whole rows."""
         q_BTHQ, k_BTJQ, v_BTJQ = self._projections(x_BTD, places.rotation)
-        return self._attend(q_BTHQ, k_BTJQ, v_BTJQ, places.mask)
+        out: Tensor = self.o_proj(whole_row_attention(q_BTHQ, k_BTJQ, v_BTJQ, places, self.scale).flatten(2))
+        return out
 
     def forward_cached(self, x_BTD: Tensor, places: CachedPlaces, cache: Cache) -> Tensor:
         """Adds the tokens to the cache and attends to all of it."""
@@ -52,7 +53,9 @@ class GroupedQueryAttention(nn.Module):
             out_BHQ = decode_attention(q_BTHQ[:, 0], k_BSJQ, v_BSJQ, places.mask[:, 0, 0], self.scale)
             out: Tensor = self.o_proj(out_BHQ.flatten(1)[:, None])
             return out
-        return self._attend(q_BTHQ, k_BSJQ, v_BSJQ, places.mask)
+        out_BTHQ = attention_of(q_BTHQ, k_BSJQ, v_BSJQ, places.mask, self.scale)
+        out = self.o_proj(out_BTHQ.flatten(2))
+        return out
 
     def _projections(self, x_BTD: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows = x_BTD.shape[:2]
@@ -62,10 +65,3 @@ class GroupedQueryAttention(nn.Module):
         if self.gqa.qk_norm:
             q_BTHQ, k_BTJQ = self.q_norm(q_BTHQ), self.k_norm(k_BTJQ)
         return rotate_halves(q_BTHQ, rotation), rotate_halves(k_BTJQ, rotation), v_BTJQ
-
-    def _attend(self, q_BTHQ: Tensor, k_BSJQ: Tensor, v_BSJQ: Tensor, mask: Tensor | None) -> Tensor:
-        out_BHTQ = attention(
-            q_BTHQ.transpose(1, 2), k_BSJQ.transpose(1, 2), v_BSJQ.transpose(1, 2), mask, self.scale
-        )
-        out: Tensor = self.o_proj(out_BHTQ.transpose(1, 2).flatten(2))
-        return out

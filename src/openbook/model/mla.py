@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from openbook.kernels.attention import absorbed_attention, attention
+from openbook.kernels.attention import absorbed_attention, attention_of
 from openbook.kernels.rope import rotate_adjacent
 from openbook.model.cache import Cache
 from openbook.model.config import MLAConfig, ModelConfig
 from openbook.model.layers import Linear, RMSNorm
-from openbook.model.rope import CachedPlaces, Places, softmax_scale
+from openbook.model.rope import CachedPlaces, Places, softmax_scale, whole_row_attention
 
 
 class MultiHeadLatentAttention(nn.Module):
@@ -43,7 +43,9 @@ class MultiHeadLatentAttention(nn.Module):
         """Whole rows, in the expanded form."""
         q_BTHQ = self._queries(x_BTD, places.rotation)
         latent_BTL, rotary_key_BTR = self._latents(x_BTD, places.rotation)
-        return self._expanded(q_BTHQ, latent_BTL, rotary_key_BTR, places.mask)
+        k_BTHQ, v_BTHV = self._expanded(latent_BTL, rotary_key_BTR)
+        out: Tensor = self.o_proj(whole_row_attention(q_BTHQ, k_BTHQ, v_BTHV, places, self.scale).flatten(2))
+        return out
 
     def forward_cached(self, x_BTD: Tensor, places: CachedPlaces, cache: Cache) -> Tensor:
         """Adds the tokens to the cache and attends to all of it; one token a row takes the absorbed form."""
@@ -56,7 +58,9 @@ class MultiHeadLatentAttention(nn.Module):
         latent_BSL, rotary_key_BSR = cached_BSK.split_with_sizes(
             (self.mla.kv_lora_rank, self.mla.qk_rope_head_dim), -1
         )
-        return self._expanded(q_BTHQ, latent_BSL, rotary_key_BSR, places.mask)
+        k_BSHQ, v_BSHV = self._expanded(latent_BSL, rotary_key_BSR)
+        out: Tensor = self.o_proj(attention_of(q_BTHQ, k_BSHQ, v_BSHV, places.mask, self.scale).flatten(2))
+        return out
 
     def _queries(self, x_BTD: Tensor, rotation: Tensor) -> Tensor:
         if self.mla.q_lora_rank is None:
@@ -72,20 +76,13 @@ class MultiHeadLatentAttention(nn.Module):
         turns = rotation[..., 0, self.mla.qk_nope_head_dim // 2 :]
         return self.kv_a_layernorm(latent_BTL), rotate_adjacent(rotary_key_BTR, turns)
 
-    def _expanded(
-        self, q_BTHQ: Tensor, latent_BSL: Tensor, rotary_key_BSR: Tensor, mask: Tensor | None
-    ) -> Tensor:
+    def _expanded(self, latent_BSL: Tensor, rotary_key_BSR: Tensor) -> tuple[Tensor, Tensor]:
         """Each head's keys and values written out from the latent: cheapest where many queries share them."""
         sizes = (self.mla.qk_nope_head_dim, self.mla.v_head_dim)
         both_BSHx = self.kv_b_proj(latent_BSL).view(*latent_BSL.shape[:2], self.num_heads, sum(sizes))
         k_nope_BSHN, v_BSHV = both_BSHx.split_with_sizes(sizes, -1)
         shared_BSHR = rotary_key_BSR[:, :, None].expand(-1, -1, self.num_heads, -1)
-        k_BSHQ = torch.cat((k_nope_BSHN, shared_BSHR), dim=-1)
-        out_BHTV = attention(
-            q_BTHQ.transpose(1, 2), k_BSHQ.transpose(1, 2), v_BSHV.transpose(1, 2), mask, self.scale
-        )
-        out: Tensor = self.o_proj(out_BHTV.transpose(1, 2).flatten(2))
-        return out
+        return torch.cat((k_nope_BSHN, shared_BSHR), dim=-1), v_BSHV
 
     def _absorbed(self, q_BHQ: Tensor, cached_BSK: Tensor, mask_BS: Tensor) -> Tensor:
         """Queries moved into the latent space instead, so that no head's keys are written out -> [B, D]."""

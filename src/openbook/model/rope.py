@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from openbook.kernels.attention import branch_mask, document_mask, reach_mask
+from openbook.kernels.attention import attention_of, document_mask, reach_mask
+from openbook.kernels.branches import Branches, branched_attention
 from openbook.kernels.rope import (
     YarnScaling,
     inverse_frequencies,
@@ -29,7 +30,8 @@ class Places:
     rotation: Tensor
     """Complex [T, 1, P] or [B, T, 1, P]; the axis of one is the heads'."""
     mask: Tensor | None
-    """Boolean [B, 1, T, T]; None is plainly causal."""
+    """Boolean [B, 1, T, T]; None is plainly causal, unless there are branches."""
+    branches: Branches | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,12 +118,20 @@ def place(
         rotation = rotary.running(tokens_BT.shape[1], tokens_BT.device)
     else:
         rotation = rotary.at(positions_BT, int(positions_BT.max()) + 1)
-    mask = None
-    if documents_BT is not None:
-        mask = document_mask(documents_BT)
-    elif branches_BT is not None:
-        mask = branch_mask(branches_BT)
-    return Places(rotation=rotation, mask=mask)
+    return Places(
+        rotation=rotation,
+        mask=None if documents_BT is None else document_mask(documents_BT),
+        branches=None if branches_BT is None else Branches.of(branches_BT),
+    )
+
+
+def whole_row_attention(
+    q_BTHQ: Tensor, k_BTJQ: Tensor, v_BTJV: Tensor, places: Places, scale: float
+) -> Tensor:
+    """Each position attends to what it sees from its place -> [B, T, H, V]."""
+    if places.branches is not None:
+        return branched_attention(q_BTHQ, k_BTJQ, v_BTJV, places.branches, scale)
+    return attention_of(q_BTHQ, k_BTJQ, v_BTJV, places.mask, scale)
 
 
 def place_behind(rotary: Rotary, tokens_BT: Tensor, lengths_B: Tensor, capacity: int) -> CachedPlaces:

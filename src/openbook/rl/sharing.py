@@ -20,8 +20,8 @@ from torch import Tensor
 
 from openbook.engine.types import Completion
 
-MOST_ROW_TOKENS = 256
-"""A row takes no further branch beyond this length: attention pays for what it masks."""
+MOST_ROW_TOKENS = 1024
+"""A row takes no further branch beyond this length: shorter rows of its batch are padded to it."""
 PADDING = -1
 """The branch of what is no token."""
 

@@ -6,13 +6,13 @@ import torch
 from openbook.kernels.attention import (
     absorbed_attention,
     attention,
-    branch_mask,
     decode_attention,
     document_mask,
     plain_attention,
     product_attention,
     reach_mask,
 )
+from openbook.kernels.branches import branch_mask
 
 
 def draw(*shape: int) -> torch.Tensor:
@@ -37,12 +37,6 @@ def test_fused_attention_equals_the_plain_one(num_kv_heads: int, v_size: int) ->
     documents = document_mask(torch.tensor([[0, 0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 2, 2, 2]]))
     for mask in (None, documents):
         torch.testing.assert_close(attention(q, k, v, mask, 0.3), plain_attention(q, k, v, mask, 0.3))
-
-
-def test_branches_see_the_trunk_and_themselves() -> None:
-    mask = branch_mask(torch.tensor([[0, 0, 1, 1, 2, -1]]))[0, 0].int().tolist()
-    assert mask[2:5] == [[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 1, 0]]
-    assert all(sum(row) > 0 for row in mask), "padding too looks at something, or it would be NaN"
 
 
 @pytest.mark.parametrize("num_kv_heads", [4, 2, 1])

@@ -95,12 +95,12 @@ def test_given_experts_stand_beside_their_tokens(make_tiny: MakeTiny) -> None:
 
 
 def test_rows_hold_one_prompt_and_every_completion_once() -> None:
-    ones = [replace(one, token_ids=one.token_ids * 30, logprobs=()) for one in completions()]
+    ones = [replace(one, token_ids=one.token_ids * 120, logprobs=()) for one in completions()]
     rows = plan_rows(ones)
     assert sorted(index for row in rows for index in row) == list(range(len(ones)))
     assert len(rows) > len(PROMPTS), "a prompt has as many rows as its completions fill"
     for row in rows:
         assert len({ones[index].prompt_ids for index in row}) == 1
         assert len(row) == 1 or row_length(ones, row) <= MOST_ROW_TOKENS
-    for batch in cut_shared(ones, 600):
-        assert len(batch) == 1 or len(batch) * max(row_length(ones, row) for row in batch) <= 600
+    for batch in cut_shared(ones, 2400):
+        assert len(batch) == 1 or len(batch) * max(row_length(ones, row) for row in batch) <= 2400
