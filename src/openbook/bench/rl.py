@@ -65,7 +65,8 @@ TAKEN_AWAY: dict[str, Options] = {
     "openbook without bf16 in training": replace(ALL, bf16_training=False),
     "openbook without shared prompts in sampling": replace(ALL, shared_prompts=False),
     "openbook without shared prompts in training": replace(ALL, shared_prompts_in_training=False),
-    "openbook without determinism": replace(ALL, deterministic=False),
+    "openbook, deterministic": replace(ALL, deterministic=True),
+    "openbook with its defaults": replace(ALL, deterministic=True, bf16_sampling=False, bf16_training=False),
     "openbook with none of these": Options(
         bf16_sampling=False,
         bf16_training=False,

@@ -46,6 +46,7 @@ from openbook.tokens.special import SpecialIds
 from openbook.tokens.template import Parsed
 from openbook.tokens.tokenizer import Tokenizer
 from openbook.train.config import OptimConfig, ScheduleConfig
+from openbook.train.device import keep_freed_memory
 from openbook.train.optim import Optimizers
 from openbook.train.state import TrainState
 
@@ -190,6 +191,7 @@ def main(arguments: Sequence[str]) -> None:
     """Answer every question with the timing of one step."""
     folder, options, num_threads = Path(arguments[0]), Options(**json.loads(arguments[1])), int(arguments[2])
     torch.set_num_threads(num_threads)
+    keep_freed_memory()  # as every stage of a run
     trainer = OurTrainer(Checkpoint.open(folder / MODEL_FOLDER).load(), RLWork.load(folder), options)
     size = installed_bytes("openbook", folders=[Path(openbook.__file__).parent])
 

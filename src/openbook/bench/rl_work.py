@@ -86,8 +86,8 @@ class Options:
     """A group's prompt is read once by the trainer."""
     skip_zero_advantages: bool = True
     """A group whose rewards are all the same is left out of the update; its gradient is zero."""
-    deterministic: bool = True
-    """A completion depends on nothing that is sampled beside it, as in every run of ours."""
+    deterministic: bool = False
+    """A completion depends on nothing that is sampled beside it, as by default in runs of ours; slower."""
     routing_replay: bool = True
     """Where there are experts, the trainer's are those that the sampler chose."""
 
