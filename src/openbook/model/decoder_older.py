@@ -122,9 +122,10 @@ def _falcon_keys(fields: Fields) -> dict[str, Any]:
 
 
 def _falcon_norms(fields: Fields) -> dict[str, Any]:
-    if fields.flag("new_decoder_architecture"):
-        return {"norms_per_layer": fields.get("num_ln_in_parallel_attn", 2)}
-    return {"norms_per_layer": 1 if fields.flag("parallel_attn") else 2}
+    if not fields.flag("parallel_attn"):
+        return {"norms_per_layer": 2}
+    is_new = fields.flag("new_decoder_architecture")
+    return {"norms_per_layer": fields.get("num_ln_in_parallel_attn", 2) if is_new else 1}
 
 
 _FALCON = Family(
