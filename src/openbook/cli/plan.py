@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 from openbook.cli.options import Json, Overrides
 
 if TYPE_CHECKING:
+    from openbook.cli.forecast import PlanOptions
     from openbook.cli.launch import Launch
     from openbook.model.config import ModelConfig
 
@@ -26,25 +28,163 @@ def plan(
             metavar="RECIPE|CONFIG", help="A recipe, a public config.json, or a folder that holds one."
         ),
     ],
+    tokens: Annotated[
+        float | None, typer.Option("--tokens", metavar="N", help="Tokens to train on: 2e12.")
+    ] = None,
+    accelerator: Annotated[
+        str | None,
+        typer.Option("--accelerator", metavar="NAME", help="h800, a100-80, ... or `this`. [default: h100]"),
+    ] = None,
+    devices: Annotated[int | None, typer.Option("--devices", metavar="N", help="How many of them.")] = None,
     sequence_length: Annotated[
-        int, typer.Option("--sequence-length", min=1, metavar="N", help="Tokens of a training sequence.")
-    ] = 4096,
+        int | None,
+        typer.Option("--sequence-length", min=1, metavar="N", help="Tokens of a sequence. [default: 4096]"),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", metavar="P", help="bf16, fp16, fp8 or fp32. [default: bf16]"),
+    ] = None,
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--layout", metavar="TP=N,..", help="tp, pp, ep, zero, micro_batch, recompute, schedule."
+        ),
+    ] = "",
+    batch_tokens: Annotated[
+        float | None,
+        typer.Option("--batch-tokens", metavar="N", help="Tokens of a step. [default: by compute]"),
+    ] = None,
+    mfu: Annotated[
+        float | None,
+        typer.Option(
+            "--mfu", metavar="SHARE", help="Of the dense 16-bit peak, causal, instead of forecasting."
+        ),
+    ] = None,
+    goodput: Annotated[
+        float | None, typer.Option("--goodput", metavar="SHARE", help="Of the hours, that which trains.")
+    ] = None,
+    gpu_mtbf: Annotated[
+        float | None, typer.Option("--gpu-mtbf", metavar="HOURS", help="Of one device between failures.")
+    ] = None,
+    rent: Annotated[
+        float | None, typer.Option("--rent", metavar="USD", help="Of one device for an hour.")
+    ] = None,
+    purchase: Annotated[
+        float | None, typer.Option("--purchase", metavar="USD", help="Of one device in its server.")
+    ] = None,
+    electricity: Annotated[
+        float | None, typer.Option("--electricity", metavar="USD", help="Of a kilowatt-hour.")
+    ] = None,
+    accelerators: Annotated[
+        Path | None, typer.Option("--accelerators", metavar="FILE", help="Your own accelerators, over ours.")
+    ] = None,
+    compare: Annotated[
+        str, typer.Option("--compare", metavar="A,B,..", help="The same run on several accelerators.")
+    ] = "",
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Count parameters, cache bytes and FLOPs before computing.
+    """Forecast memory, hours, energy and dollars of a run, with a band; without options count the model.
 
-    The source is a recipe, whose models are all counted, or a public config.json.
+    The source is a public config.json, a plan recipe of several stages, or a recipe of another verb,
+    whose models are all counted. `--set figures.NAME=VALUE` replaces any figure that the forecast takes
+    as given.
     """
+    from openbook.cli.forecast import PlanOptions
+
+    options = PlanOptions(
+        tokens=tokens,
+        accelerator=accelerator,
+        devices=devices,
+        sequence_length=sequence_length,
+        precision=precision,
+        layout=layout,
+        batch_tokens=batch_tokens,
+        mfu=mfu,
+        goodput=goodput,
+        rent=rent,
+        purchase=purchase,
+        electricity=electricity,
+        gpu_mtbf=gpu_mtbf,
+        accelerators=accelerators,
+        compare=compare,
+        overrides=tuple(overrides or ()),
+    )
+    path = Path(source)
+    if path.is_dir() or path.suffix == ".json":
+        _plan_config(path, options, as_json)
+    else:
+        _plan_recipe(source, options, as_json)
+
+
+def _plan_config(path: Path, options: PlanOptions, as_json: bool) -> None:
+    from openbook.cli import forecast, plan_text
     from openbook.cli.render import print_json
 
-    models = _models(source, overrides or [])
-    counts = {key: counted(model, sequence_length) for key, model in models.items()}
+    of_model, _ = forecast.split_overrides(options.overrides)
+    architecture = forecast.read_architecture(path, of_model)
+    name = path.parent.name if path.name == "config.json" else path.name if path.is_dir() else path.stem
+    today = datetime.now(UTC).date()
+    if not options.asks_forecast:
+        from openbook.economics.plan.report import counts_json
+
+        length = options.sequence_length or forecast.default_length(architecture)
+        counts = counts_json(architecture, length)
+        if as_json:
+            warned = {"warnings": list(architecture.warnings)}
+            print_json({"source": str(path), **counts, **warned, "models": {name: counts}})
+            return
+        print_counts({name: counts}, length)
+        for warning in architecture.warnings:
+            print(f"warning: {warning}")
+        return
+    if options.compare:
+        compared = forecast.compare_config(architecture, str(path), options, today)
+        print_json(compared) if as_json else plan_text.print_comparison(compared)
+        return
+    found = forecast.forecast_config(architecture, str(path), options, today)
+    print_json(found) if as_json else plan_text.print_forecast_of(found)
+
+
+def _plan_recipe(source: str, options: PlanOptions, as_json: bool) -> None:
+    from openbook.cli import forecast, plan_text
+    from openbook.cli.render import print_json
+    from openbook.cli.shelf import find_recipe
+
+    path = find_recipe(source)
+    if recipe_verb(path) == "plan":
+        from openbook.config import load_recipe
+        from openbook.economics.plan.recipe import PlanConfig
+
+        of_recipe, _ = forecast.split_overrides(options.overrides)
+        recipe = load_recipe(path, {"plan": PlanConfig}, of_recipe)
+        found = forecast.forecast_recipe(recipe.config, path, options, datetime.now(UTC).date())
+        print_json(found) if as_json else plan_text.print_recipe_forecast(found)
+        return
+    if options.asks_forecast:
+        from openbook.errors import UserError
+
+        raise UserError(
+            f"{source} is a recipe of verb {recipe_verb(path)!r}, which is counted and not forecast",
+            "forecast a config.json or a plan recipe, or leave the options out",
+        )
+    length = options.sequence_length or 4096
+    models = _models(path, list(options.overrides))
+    counts = {key: counted(model, length) for key, model in models.items()}
     if as_json:
         main = next(iter(counts.values()))
         print_json({"source": source, **main, "models": counts})
         return
-    print_counts(counts, sequence_length)
+    print_counts(counts, length)
+
+
+def recipe_verb(path: Path) -> str:
+    """The verb on the first line of a recipe, or nothing: what is wrong with it is told by who reads it."""
+    try:
+        first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+        return str(tomllib.loads(first).get("verb", ""))
+    except (OSError, ValueError):
+        return ""
 
 
 def counted(model: ModelConfig, sequence_length: int) -> dict[str, int]:
@@ -126,34 +266,13 @@ def find_models(config: Any, key: str = "") -> Iterator[tuple[str, ModelConfig]]
             yield from find_models(item, f"{key}[{index}]")
 
 
-def _models(source: str, overrides: list[str]) -> dict[str, ModelConfig]:
-    from openbook.errors import UserError
-
-    path = Path(source)
-    if path.is_dir():
-        path = path / "config.json"
-    if path.suffix == ".json":
-        return {path.parent.name if path.name == "config.json" else path.stem: _read_public(path, overrides)}
-    from openbook.cli.shelf import find_recipe
+def _models(path: Path, overrides: list[str]) -> dict[str, ModelConfig]:
     from openbook.config import load_recipe
+    from openbook.errors import UserError
     from openbook.r1.schemas import SCHEMAS
 
-    recipe = load_recipe(find_recipe(source), SCHEMAS, overrides)
+    recipe = load_recipe(path, SCHEMAS, overrides)
     models = dict(find_models(recipe.config))
     if not models:
         raise UserError(f"{recipe.path} describes no model", "name a recipe that does, or a config.json")
     return models
-
-
-def _read_public(path: Path, overrides: list[str]) -> ModelConfig:
-    from openbook.config import merge, read_overrides
-    from openbook.errors import UserError
-    from openbook.model.public import from_public
-
-    try:
-        public = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}", "name a config.json or a recipe") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not JSON ({error})", "name a config.json or a recipe") from error
-    return from_public(merge(public, read_overrides(overrides)), where=str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openbook.config import Schema
+from openbook.economics.plan.recipe import PlanConfig
 from openbook.r1.config import DistillConfig, FinetuneConfig, PretrainConfig, ReinforceConfig, StoryConfig
 from openbook.r1.real_config import RealStoryConfig
 
@@ -12,5 +13,6 @@ SCHEMAS: dict[str, Schema] = {
     "rl": ReinforceConfig,
     "sft": FinetuneConfig,
     "distill": DistillConfig,
+    "plan": PlanConfig,
 }
 """Of a story there are several kinds; without `kind` it is the one from nothing."""

@@ -1,1 +1,1 @@
-"""What a run will cost before it is run: memory, efficiency, hours and dollars, each with its band. No torch."""
+"""What a run will cost before it is run: memory, hours and dollars, each with its band. No torch."""

@@ -1,4 +1,4 @@
-"""How sure a forecast is: an 80 % band from what it is like and unlike the runs it was calibrated on. No torch."""
+"""How sure a forecast is: an 80 % band, wider the less a run is like the calibration's. No torch."""
 
 from __future__ import annotations
 

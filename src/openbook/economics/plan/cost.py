@@ -60,15 +60,16 @@ def programme_band(final: Band, figures: Calibration) -> Band:
 
 
 def energy(hours: float, accelerator: Accelerator, figures: Calibration) -> Energy:
-    """Energy of device-hours. All-in power is the device's own figure, else its draw times a common factor."""
+    """Energy of device-hours. All-in power is the device's own figure, else a factor over its draw."""
     tdp, all_in = accelerator.tdp_watts, accelerator.all_in_watts
+    factor = figures.figures["power.all_in_factor"]
     devices = None if tdp is None else hours * tdp.value * figures["power.mean_draw"] / 1000
     if all_in is None and tdp is not None:
         all_in = Sourced(
-            value=tdp.value * figures["power.mean_draw"] * figures["power.all_in_factor"],
+            value=tdp.value * figures["power.mean_draw"] * factor.value,
             unit="W",
-            source=f"TDP x mean draw x {figures['power.all_in_factor']:g} ({figures.figures['power.all_in_factor'].source})",
-            date=figures.figures["power.all_in_factor"].date,
+            source=f"TDP x mean draw x {factor.value:g} ({factor.source})",
+            date=factor.date,
             mark=Mark.OURS,
         )
     total = None if all_in is None else hours * all_in.value / 1000

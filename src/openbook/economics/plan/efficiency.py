@@ -38,11 +38,11 @@ class TokenTime:
     bubble: float
     data_parallel: float
     overhead: float
-    """What a real run takes beyond its parts: gaps between kernels, the slowest device, the programme around it."""
+    """What a real run takes beyond its parts: gaps, the slowest device, the programme around it."""
 
     @property
     def total(self) -> float:
-        return sum(getattr(self, field.name) for field in fields(self))
+        return float(sum(getattr(self, field.name) for field in fields(self)))
 
     def shares(self) -> dict[str, float]:
         return {field.name: getattr(self, field.name) / self.total for field in fields(self)}
@@ -61,19 +61,27 @@ class Machine:
     devices_per_node: int
 
     @classmethod
-    def of(cls, accelerator: Accelerator, precision: Precision, figures: Calibration) -> Machine:
+    def of(
+        cls, accelerator: Accelerator, precision: Precision, figures: Calibration, num_devices: int = 1
+    ) -> Machine:
+        """The rates of `accelerator`. Raises UserError for one that is needed and not known."""
         reference, peak = reference_peak(accelerator)
         head_precision = reference if precision in (Precision.FP8, Precision.FP4) else precision
         share = matmul_share(accelerator, precision)
+
+        def between(name: str) -> float:
+            """Of one device alone nothing travels, so an unknown rate does not matter."""
+            alone = num_devices == 1 and getattr(accelerator, name) is None
+            return math.inf if alone else _value(accelerator, name)
+
         return cls(
             product_flops=accelerator.peak(precision).value * share,
             head_flops=accelerator.peak(head_precision).value * matmul_share(accelerator, head_precision),
             attention_flops=min(peak, accelerator.peak(head_precision).value)
             * _attention_share(accelerator, head_precision, figures),
             memory_bandwidth=_value(accelerator, "memory_bandwidth") * figures["kernels.memory_share"],
-            link_bandwidth=_value(accelerator, "link_bandwidth") * figures["communication.link_share"],
-            network_bandwidth=_value(accelerator, "network_bandwidth")
-            * figures["communication.network_share"],
+            link_bandwidth=between("link_bandwidth") * figures["communication.link_share"],
+            network_bandwidth=between("network_bandwidth") * figures["communication.network_share"],
             devices_per_node=accelerator.devices_per_node,
         )
 
@@ -150,7 +158,7 @@ class _Timer:
         return sum(self._product(product) for product in work.products)
 
     def _product(self, product: Product) -> float:
-        """Three products for each token (one forward, two backward): arithmetic plus what moves through memory.
+        """Three products for each token, one forward, two backward: arithmetic and what moves through memory.
 
         With tensor parallel the side that is not split moves on every rank.
         """
@@ -200,7 +208,7 @@ class _Timer:
         )
 
     def _tensor_parallel(self) -> float:
-        """Four all-reduces a layer (two forward, two backward), each of one width, on all ranks; not hidden."""
+        """Four all-reduces a layer, two forward and two backward, each of one width; not hidden."""
         tp = self.layout.tp
         if tp == 1:
             return 0.0
@@ -273,7 +281,7 @@ def _attention_share(accelerator: Accelerator, precision: Precision, figures: Ca
 
 
 def _head_share(head_dim: float) -> float:
-    """Short heads leave the arrays half empty: 0.86 at 64 of the rate at 128 (FlashAttention-2, its figures)."""
+    """Short heads leave the arrays half empty: 0.86 at 64 of the rate at 128 (FlashAttention-2)."""
     return min(1.0, head_dim / (head_dim + 24) * (128 + 24) / 128)
 
 

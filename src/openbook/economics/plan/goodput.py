@@ -49,7 +49,7 @@ class Schedule(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChunkTimes:
-    """Seconds of one micro batch in one stage: forward, whole backward, its weight part, and both overlapped."""
+    """Seconds of a micro batch in a stage: forward, whole backward, its weight part, both overlapped."""
 
     forward: float
     backward: float
@@ -70,7 +70,7 @@ def bubble_seconds(schedule: Schedule, num_stages: int, times: ChunkTimes) -> fl
 
 
 def bubble_share(schedule: Schedule, num_stages: int, num_micro_batches: int) -> float:
-    """The bubble over the work of a step, a backward pass being two forward ones, half of it for the weights."""
+    """The bubble over the work of a step; backward is two forward passes, one of them for the weights."""
     if num_stages == 1:
         return 0.0
     times = ChunkTimes(forward=1.0, backward=2.0, backward_weights=1.0, overlapped=3.0)

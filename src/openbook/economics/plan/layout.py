@@ -102,9 +102,10 @@ def check_choice(choice: LayoutChoice, architecture: Architecture, num_devices: 
         raise UserError(f"--layout zero={choice.zero}: ZeRO has stages 0 to 3")
     if num_devices % (tp * pp):
         fits = nearest_divisor(num_devices, tp * pp)
+        fewer = max(1, num_devices // (tp * pp)) * tp * pp
         raise UserError(
             f"{num_devices:,} devices do not divide into tp={tp} x pp={pp}",
-            f"the nearest that do: tp x pp = {fits}, or --devices {max(1, num_devices // (tp * pp)) * tp * pp}",
+            f"the nearest that do: tp x pp = {fits}, or --devices {fewer}",
         )
     heads = min(group.layer.attention.num_heads for group in architecture.groups)
     if heads % tp:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from openbook.economics.accelerators import Precision
 from openbook.economics.plan.goodput import Schedule
@@ -116,13 +117,19 @@ def stage_layers(architecture: Architecture, layout: Layout) -> int:
 
 
 def local_parameters(architecture: Architecture, layout: Layout) -> tuple[float, float]:
-    """(dense, expert) parameters of the fullest device before ZeRO: experts by EP and PP, the rest by TP and PP."""
-    parts = architecture.parameters
+    """(dense, expert) parameters of the fullest device before ZeRO: by TP and PP, and by EP and PP."""
+    dense, experts, embedding, head = _sizes(architecture)
     share = stage_layers(architecture, layout) / architecture.num_layers
-    tables = parts.embedding + parts.head
-    in_stage = tables if layout.pp == 1 else max(parts.embedding, parts.head)
-    dense = ((parts.total - parts.experts - tables) * share + in_stage) / layout.tp
-    return dense, parts.experts * share / layout.ep
+    in_stage = embedding + head if layout.pp == 1 else max(embedding, head)
+    return (dense * share + in_stage) / layout.tp, experts * share / layout.ep
+
+
+@lru_cache(maxsize=64)
+def _sizes(architecture: Architecture) -> tuple[int, int, int, int]:
+    """Parameters outside experts and tables, of experts, of the embedding and of the head."""
+    parts = architecture.parameters
+    dense = parts.total - parts.experts - parts.embedding - parts.head
+    return dense, parts.experts, parts.embedding, parts.head
 
 
 def layer_activation_bytes(
@@ -161,15 +168,23 @@ def _activations(architecture: Architecture, shape: TrainingShape, layout: Layou
     tokens = shape.sequence_length * layout.micro_batch / layout.tp
     share = stage_layers(architecture, layout) / architecture.num_layers
     in_flight = layout.pp + 1 if layout.schedule is Schedule.DUALPIPE and layout.pp > 1 else layout.pp
+    kept, at_work = _kept_bytes(architecture, shape, layout.recompute)
+    return tokens * (kept * share * in_flight + at_work)
+
+
+@lru_cache(maxsize=256)
+def _kept_bytes(
+    architecture: Architecture, shape: TrainingShape, recompute: Recompute
+) -> tuple[float, float]:
+    """Bytes that all layers keep of one token, and what the layer at work holds beside them."""
     width = architecture.hidden_size
     kept = sum(
-        group.num_layers * layer_activation_bytes(group.layer, width, shape, layout.recompute)
+        group.num_layers * layer_activation_bytes(group.layer, width, shape, recompute)
         for group in architecture.groups
     )
-    at_work = 0.0
-    if layout.recompute is not Recompute.NONE:
-        at_work = max(layer_activation_bytes(group.layer, width, shape) for group in architecture.groups)
-    return tokens * (kept * share * in_flight + at_work)
+    if recompute is Recompute.NONE:
+        return kept, 0.0
+    return kept, max(layer_activation_bytes(group.layer, width, shape) for group in architecture.groups)
 
 
 def has_experts(architecture: Architecture) -> bool:

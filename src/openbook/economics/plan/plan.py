@@ -11,7 +11,7 @@ from openbook.economics.plan.calibration import Calibration
 from openbook.economics.plan.fit import batch_tokens
 from openbook.economics.plan.goodput import Goodput, goodput
 from openbook.economics.plan.layout import LayoutChoice
-from openbook.economics.plan.memory import TrainingShape
+from openbook.economics.plan.memory import TrainingShape, state_bytes
 from openbook.economics.plan.search import Job, Placement, place
 from openbook.economics.plan.utilisation import Utilisation, reference_peak
 from openbook.errors import UserError
@@ -91,7 +91,7 @@ def forecast(request: TrainingRequest, figures: Calibration) -> TrainingForecast
     mfu = request.mfu or Utilisation(share=min(1.0, flops / placement.time.total / peak), peak=precision)
     if mfu.peak is not precision:
         raise UserError(
-            f"an MFU over the {mfu.peak} peak cannot be used: {request.accelerator.name} is counted over {precision}",
+            f"an MFU over the {mfu.peak} peak: {request.accelerator.name} is counted over {precision}",
             f"give it over the dense {precision} peak",
         )
     terms = spread_terms(architecture, shape, request.accelerator, num_devices, figures)
@@ -152,6 +152,10 @@ def _goodput(request: TrainingRequest, num_devices: int, figures: Calibration) -
 def _smallest(request: TrainingRequest, figures: Calibration) -> TrainingForecast:
     """On the fewest whole nodes, doubled each time, that hold the model and end within `MAX_DAYS`."""
     count, last = request.accelerator.devices_per_node, None
+    memory = request.accelerator.memory_bytes
+    held = request.architecture.parameters_total * state_bytes(request.precision).total
+    while memory is not None and held > memory.value * count:
+        count *= 2
     while count <= 1 << 17:
         try:
             last = forecast(replace(request, num_devices=count), figures)
@@ -175,7 +179,7 @@ def _warnings(request: TrainingRequest, placement: Placement, batch: float) -> t
         )
     if placement.batch_tokens > 1.5 * batch:
         found.append(
-            f"so many devices need steps of {placement.batch_tokens:.3g} tokens, more than the usual {batch:.3g}"
+            f"so many devices need steps of {placement.batch_tokens:.3g} tokens, beyond the usual {batch:.3g}"
         )
     if request.accelerator.memory_bytes is None:
         found.append(

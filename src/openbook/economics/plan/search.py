@@ -15,7 +15,7 @@ from openbook.model.architecture import Architecture
 USABLE_MEMORY = 0.92
 """Of a device's memory: the rest is taken by the driver, communication buffers and fragments."""
 MAX_BATCH_GROWTH = 1.5
-"""How far many devices may stretch the batch before a layout is passed over for one with less data parallel."""
+"""How far many devices may stretch the batch before a layout with less data parallel is preferred."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +46,7 @@ class Placement:
 
 
 def place(job: Job, choice: LayoutChoice, figures: Calibration) -> Placement:
-    """The fastest layout within `choice` that fits. Raises UserError when none does, naming the nearest that does."""
+    """The fastest layout within `choice` that fits. Raises UserError naming the nearest that does."""
     check_choice(choice, job.architecture, job.num_devices)
     found = _fitting(job, choice, figures)
     if found is not None:
@@ -74,7 +74,7 @@ def _placements(job: Job, choice: LayoutChoice) -> list[tuple[Layout, DeviceMemo
 
 
 def _fitting(job: Job, choice: LayoutChoice, figures: Calibration) -> Placement | None:
-    machine = Machine.of(job.accelerator, job.shape.precision, figures)
+    machine = Machine.of(job.accelerator, job.shape.precision, figures, job.num_devices)
     best: Placement | None = None
     fitting = _placements(job, choice)
     tightest = min((_batch(job, layout) for layout, _ in fitting), default=0.0)

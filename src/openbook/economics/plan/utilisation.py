@@ -1,4 +1,4 @@
-"""A model FLOPs utilisation with what it means nothing without: its peak and how attention was counted. No torch."""
+"""A model FLOPs utilisation, never without its peak and how attention was counted. No torch."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from openbook.model.architecture import Architecture
 from openbook.model.shapes import (
@@ -48,6 +49,7 @@ class LayerWork:
     num_experts: int = 0
 
 
+@lru_cache(maxsize=64)
 def layer_works(architecture: Architecture, sequence_length: int) -> tuple[LayerWork, ...]:
     """The work of each kind of layer, those of multi-token prediction included: they train too."""
     works = []
