@@ -24,6 +24,12 @@ class Interrupted(UserError):
     exit_code = 130
 
 
+class OverBudget(Interrupted):
+    """A budget is spent: the work is saved and can be resumed with a higher one."""
+
+    exit_code = 4
+
+
 class Diverged(UserError):
     """A loss or gradient became NaN or infinite; the last good state is kept."""
 

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openbook.cli.options import CheckpointFolder, Json
+from openbook.cli.options import Budget, CheckpointFolder, Json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from openbook.cli.speaker import Speaker
+    from openbook.engine.types import Generation, Generator, SamplingParams
     from openbook.evals.evaluate import EvalConfig
     from openbook.evals.scorecard import Scorecard
     from openbook.runs.run import Run
+    from openbook.runs.stop import StopSignal
     from openbook.runs.usage import Usage
     from openbook.tasks.problem import Family
 
@@ -53,6 +57,7 @@ def evaluate(
         Path | None,
         typer.Option("--out", metavar="DIR", help="The folder of this run. [default: out/RUN-ID]"),
     ] = None,
+    budget: Budget = None,
     as_json: Json = False,
 ) -> None:
     """Examine a checkpoint on problems that no training saw.
@@ -68,7 +73,9 @@ def evaluate(
     from openbook.evals.scorecard import scorecard_to_json
 
     dials = read_overrides(overrides or [])
-    exam = Exam(family_name=family, family=find_family(family, dials.pop("family", {})), seed=seed)
+    exam = Exam(
+        family_name=family, family=find_family(family, dials.pop("family", {})), seed=seed, budget=budget
+    )
     speaker = Speaker.open(checkpoint)
     # Half of a short context is left to the question.
     dials.setdefault("max_tokens", min(256, speaker.checkpoint.config.max_position_embeddings // 2))
@@ -83,22 +90,49 @@ def evaluate(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exam:
-    """Which problems are asked."""
+    """Which problems are asked, and what that may cost."""
 
     family_name: str
     family: Family
     seed: int
+    budget: str | None
+
+
+class Stoppable:
+    """A Generator that refuses once a stop was asked for."""
+
+    def __init__(self, generator: Generator, stop: StopSignal) -> None:
+        self._generator = generator
+        self._stop = stop
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        num_generations: int,
+        seed: int,
+    ) -> Generation:
+        """As Generator says. Raises Interrupted."""
+        if self._stop.requested:
+            raise self._stop.interruption("stopped", "give a higher --budget, or --set num_problems=FEWER")
+        return self._generator.generate(prompts, params, num_generations=num_generations, seed=seed)
 
 
 def _examine(speaker: Speaker, exam: Exam, config: EvalConfig, out: Path | None) -> tuple[Scorecard, Run]:
     """Sample and judge inside a run of its own, so that the examination is priced like all else."""
+    from openbook.cli.spending import limit
+    from openbook.errors import Interrupted
     from openbook.evals.evaluate import Subject, evaluate, sample_to_json
     from openbook.evals.scorecard import headline, scorecard_to_json
+    from openbook.runs.stop import StopSignal
     from openbook.tasks.problem import Split
     from openbook.train.device import Stopwatch
 
     problems = [exam.family.problem(exam.seed, Split.HELD_OUT, index) for index in range(config.num_problems)]
+    limit(exam.budget, Path())  # refuses what is no amount before anything is written
     run = _create_run(speaker, exam, config, out)
+    stop = StopSignal(limit(exam.budget, run.folder))
     run.start(device=speaker.device_name)
     watch = Stopwatch(speaker.device)
 
@@ -107,7 +141,7 @@ def _examine(speaker: Speaker, exam: Exam, config: EvalConfig, out: Path | None)
 
     try:
         card, samples = evaluate(
-            speaker.engine,
+            Stoppable(speaker.engine, stop),
             speaker.renderer,
             exam.family,
             problems=problems,
@@ -120,6 +154,9 @@ def _examine(speaker: Speaker, exam: Exam, config: EvalConfig, out: Path | None)
             seed=exam.seed,
             on_usage=on_usage,
         )
+    except Interrupted as error:
+        run.interrupt(error.what)
+        raise
     except BaseException as error:
         run.fail(f"{type(error).__name__}: {error}")
         raise

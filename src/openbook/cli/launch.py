@@ -12,7 +12,7 @@ from typing import Any
 
 from openbook.cli.shelf import OUT, find_recipe
 from openbook.config import Recipe, dump, load_recipe, parse_schema
-from openbook.errors import Interrupted, UserError
+from openbook.errors import Interrupted, OverBudget, UserError
 
 RECORD_FILE = "launch.json"
 
@@ -28,6 +28,7 @@ class Request:
     overrides: Sequence[str]
     resume: str | None
     dry_run: bool
+    budget: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +89,8 @@ def resumable(launch: Launch) -> Iterator[None]:
     mend = f"go on with: openbook {launch.recipe.verb} --resume {launch.out}"
     try:
         yield
+    except OverBudget as stop:
+        raise OverBudget(stop.what, f"{mend} --budget MORE") from stop
     except Interrupted as stop:
         raise Interrupted(stop.what, mend) from stop
     except KeyboardInterrupt as stop:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from openbook.cli.launch import Launch, Request, begin, prepare, resumable
-from openbook.cli.options import DryRun, Out, Overrides, RecipeName, Resume, Seed, StageOut
+from openbook.cli.options import Budget, DryRun, Out, Overrides, RecipeName, Resume, Seed, StageOut
 
 Stages = list[str] | None
 Base = Annotated[
@@ -65,21 +65,23 @@ def run(
         typer.Option("--repeat", metavar="STAGE", help="Do this finished stage again; may be given again."),
     ] = None,
     resume: Resume = None,
+    budget: Budget = None,
     dry_run: DryRun = False,
 ) -> None:
     """The whole story of R1, from the tokenizer to the bill.
 
     The same command again goes on where the last one stopped; finished stages are kept.
     """
-    request = Request("run", recipe, out, seed, overrides or (), resume, dry_run)
+    request = Request("run", recipe, out, seed, overrides or (), resume, dry_run, budget)
     launch = _asked(request, inputs={})
     if launch is None:
         return
     from openbook.cli.live import watched
-    from openbook.cli.money import spending
+    from openbook.cli.spending import limit, spending
     from openbook.r1.report import story_table
     from openbook.r1.story import check_story, run_story
 
+    cap = limit(request.budget, launch.out)
     check_story(launch.recipe.config)
     if request.resume is None:
         begin(launch)
@@ -92,6 +94,7 @@ def run(
             skip=tuple(skip or ()),
             repeat=tuple(repeat or ()),
             progress=progress,
+            limit=cap,
         )
     print(story_table(json.loads(story.read_text(encoding="utf-8"))))
     _say_what_next(launch.out)
@@ -116,11 +119,12 @@ def pretrain(
     seed: Seed = None,
     overrides: Overrides = None,
     resume: Resume = None,
+    budget: Budget = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train a base model from nothing on text."""
     inputs = {"data": data, "tokenizer": tokenizer}
-    _stage(Request("pretrain", recipe, out, seed, overrides or (), resume, dry_run), inputs)
+    _stage(Request("pretrain", recipe, out, seed, overrides or (), resume, dry_run, budget), inputs)
 
 
 def sft(
@@ -131,10 +135,11 @@ def sft(
     seed: Seed = None,
     overrides: Overrides = None,
     resume: Resume = None,
+    budget: Budget = None,
     dry_run: DryRun = False,
 ) -> None:
     """Fine-tune a model on conversations."""
-    _stage(Request("sft", recipe, out, seed, overrides or (), resume, dry_run), {"base": base, "data": data})
+    _stage(Request("sft", recipe, out, seed, overrides or (), resume, dry_run, budget), {"base": base, "data": data})
 
 
 def rl(
@@ -146,11 +151,12 @@ def rl(
     seed: Seed = None,
     overrides: Overrides = None,
     resume: Resume = None,
+    budget: Budget = None,
     dry_run: DryRun = False,
 ) -> None:
     """Reinforce right answers to hard problems, by GRPO."""
     changes = (*own_problems(data, reward), *(overrides or ()))
-    _stage(Request("rl", recipe, out, seed, changes, resume, dry_run), {"base": base, "data": data})
+    _stage(Request("rl", recipe, out, seed, changes, resume, dry_run, budget), {"base": base, "data": data})
 
 
 def own_problems(data: Path | None, reward: str | None) -> Iterator[str]:
@@ -174,11 +180,12 @@ def distill(
     seed: Seed = None,
     overrides: Overrides = None,
     resume: Resume = None,
+    budget: Budget = None,
     dry_run: DryRun = False,
 ) -> None:
     """Teach a small model the checked answers of a large one."""
     inputs = {"base": base, "teacher": teacher}
-    _stage(Request("distill", recipe, out, seed, overrides or (), resume, dry_run), inputs)
+    _stage(Request("distill", recipe, out, seed, overrides or (), resume, dry_run, budget), inputs)
 
 
 def _asked(request: Request, inputs: Mapping[str, Path]) -> Launch | None:
@@ -197,7 +204,7 @@ def _stage(request: Request, inputs: Mapping[str, Path | None]) -> None:
     if launch is None:
         return
     from openbook.cli.live import watched
-    from openbook.cli.money import spending
+    from openbook.cli.spending import limit, spending
     from openbook.r1.verbs import Order, open_stage
 
     order = Order(
@@ -206,6 +213,7 @@ def _stage(request: Request, inputs: Mapping[str, Path | None]) -> None:
         out=launch.out,
         seed=launch.seed,
         inputs=launch.inputs,
+        limit=limit(request.budget, launch.out),
     )
     run_stage = open_stage(order)  # refuses what is missing or unfit before anything is written
     if request.resume is None:

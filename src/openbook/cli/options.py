@@ -37,6 +37,14 @@ Resume = Annotated[
         "--resume", metavar="RUN", help="Go on with this run (folder or id), its recipe and its seed."
     ),
 ]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="AMOUNT",
+        help="Stop and save before more is spent: '$0.01', 2h (of device time) or '1e6 tokens'.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="The folder below which runs lie.")]
 CheckpointFolder = Annotated[

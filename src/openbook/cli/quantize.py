@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openbook.cli.options import CheckpointFolder, Json
+from openbook.cli.options import Budget, CheckpointFolder, Json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +45,7 @@ def quantize(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what it will take on disk; compute nothing.")
     ] = False,
+    budget: Budget = None,
     as_json: Json = False,
 ) -> None:
     """Write a checkpoint with its matrices in fewer bits.
@@ -54,6 +55,7 @@ def quantize(
     """
     from openbook.cli.render import print_json
     from openbook.cli.shelf import OUT, open_checkpoint
+    from openbook.cli.spending import limit
     from openbook.quant.formats import find_format
 
     wanted = find_format(format_name)
@@ -62,7 +64,7 @@ def quantize(
     if dry_run:
         print_json({"source": str(source.folder), "out": str(folder), **_planned(source, wanted)})
         return
-    result = _run(source, wanted, folder)
+    result = _run(source, wanted, folder, limit(budget, folder))
     if as_json:
         print_json(result)
         return
@@ -113,7 +115,9 @@ def _weight_bytes(checkpoint: Source) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _run(source: Source, wanted: WeightFormat, folder: Path) -> dict[str, Any]:
+def _run(
+    source: Source, wanted: WeightFormat, folder: Path, limit: Callable[[], str] | None
+) -> dict[str, Any]:
     """Quantise inside a run of its own; one that is done already is taken as it is."""
     from openbook.r1.config import MachineConfig
     from openbook.r1.frame import Frame, stage_checkpoint
@@ -123,7 +127,7 @@ def _run(source: Source, wanted: WeightFormat, folder: Path) -> dict[str, Any]:
 
     made_by = str(source.provenance.get("run_id", ""))
     parent = Ancestor(role="source", name=source.folder.as_posix(), digest=source.digest, run_id=made_by)
-    with StopSignal() as stop:
+    with StopSignal(limit) as stop:
         frame = Frame(
             folder=folder,
             verb="quantize",

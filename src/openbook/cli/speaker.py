@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from openbook.cli.money import device_cost
 from openbook.cli.shelf import open_checkpoint
 from openbook.engine.config import EngineConfig
 from openbook.engine.engine import Engine
@@ -18,6 +17,7 @@ from openbook.engine.speaker import engine_for, read_texts
 from openbook.engine.types import Completion, SamplingParams
 from openbook.errors import UserError
 from openbook.ledger.prices import PricePlan
+from openbook.ledger.tally import device_cost
 from openbook.model.checkpoint import Checkpoint
 from openbook.quant.store import load_weights
 from openbook.tokens.chat import Message, Template, chat_ids

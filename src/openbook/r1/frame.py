@@ -189,6 +189,7 @@ def stage_checkpoint(frame: Frame, body: Callable[[Work], Checkpoint]) -> Checkp
     exists = (frame.folder / MANIFEST_FILE).exists()
     if exists and Run.open(frame.folder).status == "done":
         return Checkpoint.open(done)
+    frame.stop.check()
     run = _begun_run(frame) if exists else _new_run(frame)
     if frame.machine.num_threads:
         torch.set_num_threads(frame.machine.num_threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from openbook.r1 import pipeline, real
@@ -27,9 +28,10 @@ def run_story(
     skip: tuple[str, ...] = (),
     repeat: tuple[str, ...] = (),
     progress: Progress,
+    limit: Callable[[], str] | None = None,
 ) -> Path:
-    """Tell the story from where it stands -> the path of story.json."""
-    with StopSignal() as stop:
+    """Tell the story from where it stands -> the path of story.json. `limit` may stop it: StopSignal."""
+    with StopSignal(limit) as stop:
         if isinstance(config, RealStoryConfig):
             choice = Choice(names=real.STAGE_NAMES, only=only, skip=skip, repeat=repeat)
             return tell(

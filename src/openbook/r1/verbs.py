@@ -45,6 +45,8 @@ class Order:
     out: Path
     seed: int
     inputs: Mapping[str, Path]
+    limit: Callable[[], str] | None = None
+    """What may stop the work: see StopSignal."""
 
     def checkpoint(self, role: str, option: str) -> Checkpoint:
         if role not in self.inputs:
@@ -60,7 +62,7 @@ def open_stage(order: Order) -> Callable[[Progress], Path]:
     body, parents = _OPENERS[order.verb](order), _parents(order)
 
     def run(progress: Progress) -> Path:
-        with StopSignal() as stop:
+        with StopSignal(order.limit) as stop:
             frame = Frame(
                 folder=order.out,
                 verb=order.verb,

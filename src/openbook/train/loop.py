@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from openbook.errors import Diverged, Interrupted
+from openbook.errors import Diverged
 from openbook.runs.stop import StopSignal
 from openbook.train.report import StepReport
 from openbook.train.state import TrainState
@@ -50,7 +50,7 @@ def run_loop(
         if not done and (stop.requested or state.step % plan.save_every == 0):
             state.save(plan.state_folder)
         if stop.requested and not done:
-            raise Interrupted(
+            raise stop.interruption(
                 f"stopped after step {state.step} of {plan.num_steps}", "saved; the same command resumes"
             )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from openbook.cli.money import Spending
+from openbook.cli.spending import Spending
 from openbook.ledger.prices import PricePlan
 
 Command = Callable[..., Any]
