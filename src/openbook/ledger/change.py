@@ -29,6 +29,11 @@ class Change:
         """The transaction itself, for what stands beside the entries."""
         return self._connection
 
+    @property
+    def next_number(self) -> int:
+        """The number that the next entry gets."""
+        return (self._connection.execute(select(func.max(entries_table.c.id))).scalar_one() or 0) + 1
+
     def run(self, run_id: str) -> BookedRun | None:
         """What the book knows of a run; None when it was never booked."""
         query = select(runs_table).where(runs_table.c.run_id == run_id)
@@ -55,8 +60,8 @@ class Change:
 
         Raises UserError for an entry that contradicts itself, or whose external id is in the book.
         """
-        last = self._connection.execute(select(func.max(entries_table.c.id))).scalar_one() or 0
-        numbers = range(last + 1, last + 1 + len(entries))
+        first = self.next_number
+        numbers = range(first, first + len(entries))
         if not entries:
             return numbers
         for entry in entries:
@@ -91,12 +96,17 @@ class Change:
 
     def known_external_ids(self, external_ids: Iterable[str]) -> frozenset[str]:
         """Which of these ids entries of the book bear already: what an import need not add again."""
-        wanted, known = sorted(set(external_ids)), set[str]()
+        return frozenset(self.numbers_of(external_ids))
+
+    def numbers_of(self, external_ids: Iterable[str]) -> dict[str, int]:
+        """The numbers of the entries that bear these ids."""
+        wanted, found = sorted(set(external_ids)), dict[str, int]()
+        columns = entries_table.c
         for start in range(0, len(wanted), IDS_AT_ONCE):
-            column = entries_table.c.external_id
-            query = select(column).where(column.in_(wanted[start : start + IDS_AT_ONCE]))
-            known.update(self._connection.execute(query).scalars())
-        return frozenset(known)
+            query = select(columns.external_id, columns.id)
+            chunk = columns.external_id.in_(wanted[start : start + IDS_AT_ONCE])
+            found.update((name, number) for name, number in self._connection.execute(query.where(chunk)))
+        return found
 
     def _refuse_known(self, external_ids: Sequence[str]) -> None:
         twice = {name for name, count in Counter(external_ids).items() if count > 1}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row, select
 
 from openbook.ledger.entry import Basis, LedgerEntry, Origin
+from openbook.ledger.schema import entries_table, runs_table
 from openbook.runs.journal import RunStatus
 
 
@@ -44,6 +45,7 @@ class NumberedEntry:
     entry: LedgerEntry
 
 
+ROWS_AT_ONCE = 10_000
 _RUN_FIELDS = tuple(field.name for field in fields(BookedRun))
 _ENTRY_FIELDS = tuple(field.name for field in fields(LedgerEntry))
 
@@ -60,7 +62,11 @@ def run_to_row(run: BookedRun) -> dict[str, Any]:
 
 def run_from_row(row: Row[Any]) -> BookedRun:
     """The reverse of `run_to_row`."""
-    values = row._mapping
+    return run_from_values(row._mapping)
+
+
+def run_from_values(values: Mapping[str, Any]) -> BookedRun:
+    """A run from column values, wherever they were kept."""
     return BookedRun(
         **{name: values[name] for name in _RUN_FIELDS}
         | {
@@ -106,3 +112,23 @@ def entry_from_row(row: Row[Any]) -> NumberedEntry:
         }
     )
     return NumberedEntry(number=values["id"], entry=entry)
+
+
+def read_runs(connection: Connection, run_ids: Sequence[str] | None = None) -> tuple[BookedRun, ...]:
+    """The runs with these ids, oldest first; by default all."""
+    query = select(runs_table).order_by(runs_table.c.created_at, runs_table.c.run_id)
+    if run_ids is None:
+        return tuple(map(run_from_row, connection.execute(query)))
+    found = []
+    for start in range(0, len(run_ids), ROWS_AT_ONCE):
+        chunk = runs_table.c.run_id.in_(run_ids[start : start + ROWS_AT_ONCE])
+        found += map(run_from_row, connection.execute(query.where(chunk)))
+    return tuple(sorted(found, key=lambda run: (run.created_at.isoformat(), run.run_id)))
+
+
+def read_entries(connection: Connection, after: int = 0) -> Iterator[NumberedEntry]:
+    """The entries with numbers above `after`, in their order, some thousands at a time."""
+    query = select(entries_table).order_by(entries_table.c.id).limit(ROWS_AT_ONCE)
+    while rows := connection.execute(query.where(entries_table.c.id > after)).all():
+        yield from map(entry_from_row, rows)
+        after = rows[-1].id
