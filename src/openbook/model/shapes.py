@@ -50,7 +50,7 @@ class GroupedAttention:
     def score_flops(self, sequence_length: int) -> int:
         """A for one token, a mean over a causal sequence: n_heads (d_qk + d_v) s where nothing cuts."""
         pairs = causal_pairs(sequence_length, self.window, is_chunked=self.is_chunked)
-        return self.num_heads * self.score_dims * pairs // sequence_length
+        return self.num_heads * self.score_dims * pairs // max(sequence_length, 1)
 
     def decode_flops(self, context: int) -> int:
         """A_dec of one token that reads `context` cached ones."""
@@ -142,7 +142,7 @@ class LatentAttention:
         """
         if self.indexer is None:
             return self.num_heads * self.score_dims * sequence_length
-        chosen = causal_pairs(sequence_length, self.indexer.topk, is_chunked=False) // sequence_length
+        chosen = causal_pairs(sequence_length, self.indexer.topk, is_chunked=False) // max(sequence_length, 1)
         return self.num_heads * self.decode_dims * chosen + self.indexer.dims * sequence_length
 
     def decode_flops(self, context: int) -> int:

@@ -160,3 +160,8 @@ def test_a_query_without_compression_is_read_from_null_and_from_nought() -> None
         attention = read_decoder(lite | {"q_lora_rank": absent}).groups[0].layer.attention
         assert isinstance(attention, LatentAttention)
         assert attention.q_lora_rank is None
+
+
+def test_an_empty_sequence_scores_nothing() -> None:
+    assert V3.forward_flops_per_token(0).attention == 0
+    assert read_decoder(GEMMA3).forward_flops_per_token(0).attention == 0
