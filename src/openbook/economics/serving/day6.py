@@ -8,15 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from openbook.economics.serving.layout import Layout, Unit
 from openbook.economics.serving.margin import Margin
 from openbook.ledger.metering import TokenPrices, TokenUsage, charge
 from openbook.units import to_usd
 
-LAYOUT = Layout(
-    prefill=Unit(num_devices=32, num_redundant_experts=32),
-    decode=Unit(num_devices=144, num_redundant_experts=32),
-)
 R1_PRICES = TokenPrices(missed_usd=Decimal("0.55"), cached_usd=Decimal("0.14"), output_usd=Decimal("2.19"))
 V3_PRICES = TokenPrices(missed_usd=Decimal("0.27"), cached_usd=Decimal("0.07"), output_usd=Decimal("1.10"))
 SECONDS_PER_DAY = 86_400

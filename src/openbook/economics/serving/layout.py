@@ -33,7 +33,7 @@ class Unit:
         if self.num_devices % self.tensor_parallel:
             raise UserError(
                 f"{self.num_devices} devices do not split into groups of {self.tensor_parallel}",
-                f"the nearest that fits is {_multiple(self.num_devices, self.tensor_parallel)} devices",
+                f"the nearest that fits is {multiple_above(self.num_devices, self.tensor_parallel)} devices",
             )
 
     @property
@@ -140,7 +140,7 @@ def check_unit(server: Server, unit: Unit) -> None:
     else:
         stored = experts.num_experts + unit.num_redundant_experts
         if unit.num_devices > 1 and stored % unit.num_devices:
-            redundant = _multiple(stored, unit.num_devices) - experts.num_experts
+            redundant = multiple_above(stored, unit.num_devices) - experts.num_experts
             raise UserError(
                 f"{stored} experts do not spread over {unit.num_devices} devices",
                 f"the nearest that fits has {redundant} redundant experts",
@@ -200,45 +200,6 @@ def longest_context(server: Server, unit: Unit) -> int:
     return int(room * cache_split(server.architecture, unit) / per_token)
 
 
-def default_layout(server: Server) -> Layout:
-    """The smallest unit that holds the weights with room for cache; large mixtures as day 6 spreads V3.
-
-    Raises UserError when not even a node holds a dense model.
-    """
-    experts = counts_of(server.architecture).experts
-    if experts is not None and experts.num_experts >= 128:
-        node = server.accelerator.devices_per_node
-        prefill = _spread(experts.num_experts, 4 * node)
-        decode = _spread(experts.num_experts, 18 * node if node == 8 else 2 * node)
-        layout = Layout(prefill=prefill, decode=decode)
-        if weight_bytes(server, decode) < 0.8 * server.usable_bytes and not _fits_one_node(server):
-            return layout
-    unit = _smallest(server)
-    check_unit(server, unit)
-    return Layout(prefill=unit, decode=unit)
-
-
-def _fits_one_node(server: Server) -> bool:
-    node = server.accelerator.devices_per_node
-    return weight_bytes(server, Unit(num_devices=node, tensor_parallel=node)) < 0.6 * server.usable_bytes
-
-
-def _spread(num_experts: int, num_devices: int) -> Unit:
-    """Every device has the same number of experts, one in eight of them or so a copy."""
-    stored = _multiple(num_experts + num_experts // 8, num_devices)
-    return Unit(num_devices=num_devices, num_redundant_experts=stored - num_experts)
-
-
-def _smallest(server: Server) -> Unit:
-    size = 1
-    while size < server.accelerator.devices_per_node:
-        unit = Unit(num_devices=size, tensor_parallel=size)
-        if weight_bytes(server, unit) < 0.6 * server.usable_bytes:
-            return unit
-        size *= 2
-    return Unit(num_devices=size, tensor_parallel=size)
-
-
 def _roomier(server: Server, unit: Unit) -> str:
     for times in (2, 4, 8, 16, 32, 64):
         larger = replace(
@@ -258,6 +219,6 @@ def _bytes(server: Server, unit: Unit, experts: float, others: float) -> float:
     return held * server.precision.num_bytes
 
 
-def _multiple(number: int, of: int) -> int:
+def multiple_above(number: int, of: int) -> int:
     """The smallest multiple of `of` that is not below `number`."""
     return -(-number // of) * of

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from math import log2
 
@@ -70,3 +71,20 @@ def _known(figure: Sourced | None, accelerator: Accelerator, what: str) -> float
             "supply it with --accelerators FILE, or choose a layout of one device",
         )
     return figure.value
+
+
+ASSUMED_NETWORK = Sourced(
+    value=50e9,
+    unit="B/s",
+    source="ours",
+    date=date(2026, 11, 24),
+    mark=Mark.OURS,
+    note="An adapter of 400 Gb/s for each device, as is usual; the table has none for this one.",
+)
+
+
+def with_network(accelerator: Accelerator) -> Accelerator:
+    """The accelerator with its own network, or the usual one where the table has none."""
+    if accelerator.network_bandwidth is not None:
+        return accelerator
+    return replace(accelerator, network_bandwidth=ASSUMED_NETWORK)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
-from openbook.economics.serving.layout import Layout, Server, check_unit, default_layout
+from openbook.economics.serving.choose import default_layout
+from openbook.economics.serving.layout import Layout, Server, check_unit
 from openbook.economics.serving.network import EXPERT_BANDWIDTH
 from openbook.economics.serving.price_list import require_share
 from openbook.economics.serving.roofline import DecodeStep, Prefill, choose_batch, decode_step, prefill
@@ -187,7 +188,7 @@ def unit_cost(case: ServingCase) -> UnitCost:
             f"a context of {traffic.context_tokens:,} tokens is beyond the model's {limit:,}",
             "give a shorter --context",
         )
-    layout = case.layout or default_layout(server)
+    layout = case.layout or layout_for(server, traffic)
     for unit in (layout.prefill, layout.decode):
         check_unit(server, unit)
     filling = prefill(server, layout.prefill, traffic.prompt_tokens, traffic.hit_share)
@@ -202,6 +203,16 @@ def unit_cost(case: ServingCase) -> UnitCost:
         missed_usd=usd_per_million(rent, filling.tokens_per_second_per_device, case.utilisation),
         cached_usd=cached_usd(case),
         output_usd=usd_per_million(rent, step.tokens_per_second_per_device, case.utilisation),
+    )
+
+
+def layout_for(server: Server, traffic: Traffic) -> Layout:
+    """The layout that is taken where a case names none. It takes some milliseconds: keep it."""
+    return default_layout(
+        server,
+        context=traffic.context_tokens,
+        prompt_tokens=traffic.prompt_tokens,
+        tokens_per_second_per_user=traffic.tokens_per_second_per_user,
     )
 
 

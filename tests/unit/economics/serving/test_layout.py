@@ -12,7 +12,6 @@ from openbook.economics.serving.layout import (
     Unit,
     cache_bytes,
     check_unit,
-    default_layout,
     longest_context,
     max_batch,
     weight_bytes,
@@ -81,20 +80,6 @@ def test_drafting_with_mtp_takes_memory(v3_on_h800: Server) -> None:
     assert Speculation(num_drafts=3, acceptance=0.5).tokens_per_step == 1.875
     with pytest.raises(UserError):
         Speculation(num_drafts=1, acceptance=1.5)
-
-
-def test_the_default_layout_of_v3_is_the_published_one(v3_on_h800: Server) -> None:
-    layout = default_layout(v3_on_h800)
-    assert layout.decode == DECODE
-    assert layout.prefill == Unit(num_devices=32, num_redundant_experts=32)
-
-
-def test_a_small_model_gets_one_device_and_a_large_dense_one_a_part_of_a_node(
-    dense_on_h100: Server, dense: Architecture
-) -> None:
-    assert default_layout(dense_on_h100).decode == Unit(num_devices=4, tensor_parallel=4)
-    small = replace(dense, groups=(replace(dense.groups[0], num_layers=8),))
-    assert default_layout(replace(dense_on_h100, architecture=small)).decode == Unit()
 
 
 def test_a_device_without_the_arithmetic_or_the_memory_figures_is_refused(v3: Architecture) -> None:
