@@ -21,7 +21,7 @@ from torch import Tensor
 from openbook.engine.types import Completion
 
 MOST_ROW_TOKENS = 1024
-"""A row takes no further branch beyond this length: shorter rows of its batch are padded to it."""
+"""About so many positions make a row: with longer ones a batch is cut too coarsely."""
 PADDING = -1
 """The branch of what is no token."""
 
@@ -70,16 +70,21 @@ def plan_rows(completions: Sequence[Completion]) -> list[list[int]]:
     members: dict[tuple[int, ...], list[int]] = {}
     for index, completion in enumerate(completions):
         members.setdefault(completion.prompt_ids, []).append(index)
-    rows = []
-    for indices in members.values():
-        indices.sort(key=lambda index: len(completions[index].token_ids))
-        rows.append([indices[0]])
-        for index in indices[1:]:
-            if row_length(completions, [*rows[-1], index]) > MOST_ROW_TOKENS:
-                rows.append([index])
-            else:
-                rows[-1].append(index)
-    return rows
+    return [row for indices in members.values() for row in _even_rows(completions, indices)]
+
+
+def _even_rows(completions: Sequence[Completion], indices: list[int]) -> Iterator[list[int]]:
+    """The completions of one prompt by length, in as few rows as hold them and all about as long."""
+    indices = sorted(indices, key=lambda index: len(completions[index].token_ids))
+    prompt = len(completions[indices[0]].prompt_ids)
+    ends = np.cumsum([len(completions[index].token_ids) - 1 for index in indices])
+    num_rows = min(max(-(-int(ends[-1]) // max(MOST_ROW_TOKENS - prompt, 1)), 1), len(indices))
+    middles = ends - np.diff(ends, prepend=0) / 2
+    numbers = np.minimum(middles * num_rows // max(ends[-1], 1), num_rows - 1)
+    for number in range(num_rows):
+        row = [index for index, its_number in zip(indices, numbers, strict=True) if its_number == number]
+        if row:
+            yield row
 
 
 def row_length(completions: Sequence[Completion], row: Sequence[int]) -> int:

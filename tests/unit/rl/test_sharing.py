@@ -101,6 +101,10 @@ def test_rows_hold_one_prompt_and_every_completion_once() -> None:
     assert len(rows) > len(PROMPTS), "a prompt has as many rows as its completions fill"
     for row in rows:
         assert len({ones[index].prompt_ids for index in row}) == 1
-        assert len(row) == 1 or row_length(ones, row) <= MOST_ROW_TOKENS
+        longest = max(len(ones[index].token_ids) for index in row)
+        assert row_length(ones, row) <= MOST_ROW_TOKENS + longest
+    alike = [replace(ones[0], token_ids=(7,) * 64)] * 16
+    assert [len(row) for row in plan_rows(alike)] == [16]
+    assert [len(row) for row in plan_rows([replace(one, token_ids=(7,) * 66) for one in alike])] == [8, 8]
     for batch in cut_shared(ones, 2400):
         assert len(batch) == 1 or len(batch) * max(row_length(ones, row) for row in batch) <= 2400
