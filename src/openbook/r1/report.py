@@ -25,6 +25,7 @@ from openbook.r1.report_tables import (
     stages_section,
     story_rows,
 )
+from openbook.r1.settled import settlement_section
 from openbook.units import show_seconds, show_usd
 
 REPORT_FILE = "report.html"
@@ -60,6 +61,7 @@ def write_report(
             router_section(story),
             other_curves_section(story),
             bill_section(bill),
+            settlement_section(story_folder, prices or PricePlan.default()),
             made_section(story),
         ),
         footer="Made by openbook from the files of this run alone. The page loads nothing from anywhere.",
