@@ -13,24 +13,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, Row, Select, select
+from sqlalchemy import Connection, Engine, select
 
 from openbook.errors import UserError
 from openbook.ledger.change import Change
 from openbook.ledger.database import explained, make_engine, show
 from openbook.ledger.entry import LedgerEntry
-from openbook.ledger.rows import BookedRun, NumberedEntry, entry_from_row, run_from_row
+from openbook.ledger.rows import BookedRun, NumberedEntry, entry_from_row, read_entries, read_runs
 from openbook.ledger.schema import (
     SCHEMA_VERSION,
     entries_table,
     keep_write_ahead_log,
     ledger_table,
-    runs_table,
 )
 from openbook.ledger.totals import Among, By, Total, read_totals
 from openbook.ledger.upgrade import NotALedgerError, upgrade, version_of
-
-ROWS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,22 +71,19 @@ class Book:
 
     def contents(self, run_ids: Sequence[str] | None = None) -> Contents:
         """The runs with these ids and their entries, as of one moment; by default everything."""
-        runs = select(runs_table).order_by(runs_table.c.created_at, runs_table.c.run_id)
         entries = select(entries_table).order_by(entries_table.c.id)
         if run_ids is not None:
-            runs = runs.where(runs_table.c.run_id.in_(run_ids))
             entries = entries.where(entries_table.c.run_id.in_(run_ids))
         with self.reading() as connection:
             return Contents(
-                runs=tuple(run_from_row(row) for row in connection.execute(runs)),
+                runs=read_runs(connection, run_ids),
                 entries=tuple(entry_from_row(row).entry for row in connection.execute(entries)),
             )
 
     def runs(self) -> tuple[BookedRun, ...]:
         """All runs, oldest first."""
-        query = select(runs_table).order_by(runs_table.c.created_at, runs_table.c.run_id)
         with self.reading() as connection:
-            return tuple(run_from_row(row) for row in connection.execute(query))
+            return read_runs(connection)
 
     def totals(self, by: Sequence[By] = (), among: Among | None = None) -> tuple[Total, ...]:
         """The entries added up: a total for each group there is, in the order of their keys.
@@ -102,9 +96,8 @@ class Book:
 
     def entries(self, *, after: int = 0) -> Iterator[NumberedEntry]:
         """The entries with numbers above `after`, in their order, read some thousands at a time."""
-        while rows := self._rows(after):
-            yield from map(entry_from_row, rows)
-            after = rows[-1].id
+        with self.reading() as connection:
+            yield from read_entries(connection, after)
 
     @contextmanager
     def changing(self) -> Iterator[Change]:
@@ -143,11 +136,6 @@ class Book:
             connection.begin(),
         ):
             yield connection
-
-    def _rows(self, after: int) -> Sequence[Row[Any]]:
-        query: Select[Any] = select(entries_table).where(entries_table.c.id > after)
-        with self.reading() as connection:
-            return connection.execute(query.order_by(entries_table.c.id).limit(ROWS_AT_ONCE)).all()
 
     def _bring_up_to_date(self) -> None:
         try:

@@ -5,24 +5,28 @@ at the plan's price of zero, so that dollars per token can be derived. Failed, k
 interrupted runs are booked like all others. Work that a resumed run threw away is moved to `lost`
 by a pair of entries, so the total does not change.
 
+Energy stands beside it too: measured where there is a meter, elsewhere estimated from the watts that the
+plan names for the device and marked so. Its price in the plan is zero where the hour of a device includes
+its power, as the default plan's do; a plan that pays for power apart gives it a price.
+
 Amounts of one price are rounded as one sum, not line by line: whenever and however often a run is
 booked, its entries come to usage times price exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from openbook.errors import UserError
 from openbook.ledger.accounts import PRICE_UNITS
 from openbook.ledger.book import Book
 from openbook.ledger.entry import (
     NOTHING,
+    Basis,
     LedgerEntry,
     PriceKey,
     Sum,
@@ -38,9 +42,11 @@ from openbook.runs.run import Run, UsageLine
 from openbook.runs.usage import Usage
 
 DEVICE = "device"  # the account of device time
+ENERGY = "energy"  # the account of energy, and the resource that prices it
 TOKENS = "tokens"  # the resource whose price counts tokens
 UNITS = {
     DEVICE: "device-second",
+    ENERGY: "joule",
     "prompt_tokens": "token",
     "cached_tokens": "token",
     "completion_tokens": "token",
@@ -77,17 +83,16 @@ def book_run(book: Book, run: Run, plan: PricePlan) -> Booking:
                 f"run {run_id} has {len(lines)} usage lines, but {num_lines} of them are booked",
                 f"restore {run.folder / 'usage.jsonl'}",
             )
+        programme = known.programme if known else ""
         booked = change.entries(run_id)
-        batches = _gather(lines[num_lines:], journal, partial(_planned_price, plan))
-        new = _enter(run_id, batches, add_up(booked))
-        batches = _gather(
-            [lines[number] for number in _newly_lost(journal, num_rewinds)],
-            journal,
-            partial(_paid_price, [*booked, *new]),
-        )
-        lost = _enter(run_id, batches, add_up(entry for entry in booked if entry.lost))
+        batches = _gather(lines[num_lines:], journal, _Planned(plan))
+        new = _enter(run_id, programme, batches, add_up(booked))
+        lost_numbers = _newly_lost(journal, num_rewinds)
+        paid = _Paid([*booked, *new], lines) if lost_numbers else _Planned(plan)
+        batches = _gather([lines[number] for number in lost_numbers], journal, paid)
+        lost = _enter(run_id, programme, batches, add_up(entry for entry in booked if entry.lost))
         entries = (*new, *_moves(lost))
-        change.put_run(_booked_run(run, journal, len(lines)))
+        change.put_run(replace(_booked_run(run, journal, len(lines)), programme=programme))
         change.append(entries)
     return Booking(num_lines=len(lines) - num_lines, entries=entries)
 
@@ -116,58 +121,103 @@ class _BatchKey(NamedTuple):
     attempt: int
     status: RunStatus
     account: str
+    basis: Basis
     day: date
     price: Price
 
 
-# The price of an account's unit in an attempt, on a day.
-FindPrice = Callable[[Attempt, str, date], Price]
+class _Prices(Protocol):
+    """Where prices are from: the plan for what is new, the book for what was paid."""
+
+    def price(self, attempt: Attempt, account: str, day: date) -> Price:
+        """What a unit of an account costs in an attempt, on a day. Raises UserError."""
+        ...
+
+    def watts(self, attempt: Attempt, day: date) -> Decimal:
+        """What the device draws where nothing measures it; 0 where nobody says."""
+        ...
 
 
-def _planned_price(plan: PricePlan, attempt: Attempt, account: str, day: date) -> Price:
-    """What the plan asks. Raises UserError when it does not say, or counts otherwise."""
-    resource = plan.resource_of(attempt.device) if account == DEVICE else TOKENS
-    price = plan.price(resource, day)
-    counted_in = PRICE_UNITS[price.unit][0]
-    if counted_in != UNITS[account]:
-        raise UserError(
-            f"the price plan prices {resource} by the {counted_in}, not by the {UNITS[account]}",
-            "mend its unit",
-        )
-    return price
+class _Planned:
+    """What the plan asks."""
+
+    def __init__(self, plan: PricePlan) -> None:
+        self._plan = plan
+        self._prices_energy = any(price.resource == ENERGY for price in plan.prices)
+
+    def price(self, attempt: Attempt, account: str, day: date) -> Price:
+        if account == DEVICE:
+            resource = self._plan.resource_of(attempt.device)
+        else:
+            resource = ENERGY if account == ENERGY else TOKENS
+        price = self._plan.price(resource, day)
+        counted_in = PRICE_UNITS[price.unit][0]
+        if counted_in != UNITS[account]:
+            raise UserError(
+                f"the price plan prices {resource} by the {counted_in}, not by the {UNITS[account]}",
+                "mend its unit",
+            )
+        return price
+
+    def watts(self, attempt: Attempt, day: date) -> Decimal:
+        return self.price(attempt, DEVICE, day).watts if self._prices_energy else Decimal(0)
 
 
-def _paid_price(entries: Sequence[LedgerEntry], attempt: Attempt, account: str, day: date) -> Price:
+class _Paid:
     """What the book says was paid, whatever the plan says by now."""
-    paid = max(
-        (
-            entry
-            for entry in entries
-            if entry.attempt == attempt.number and entry.account == account and entry.price_date <= day
-        ),
-        key=lambda entry: entry.price_date,
-    )
-    return Price(
-        resource=account,
-        unit=paid.price_unit,
-        price_usd=paid.unit_price_usd,
-        valid_from=paid.price_date,
-        source=paid.price_source,
-    )
+
+    def __init__(self, entries: Sequence[LedgerEntry], lines: Sequence[UsageLine]) -> None:
+        self._entries = [entry for entry in entries if not entry.lost and entry.quantity > 0]
+        self._lines = lines
+
+    def price(self, attempt: Attempt, account: str, day: date) -> Price:
+        paid = max(
+            (
+                entry
+                for entry in self._entries
+                if (entry.attempt, entry.account) == (attempt.number, account) and entry.price_date <= day
+            ),
+            key=lambda entry: entry.price_date,
+        )
+        return Price(
+            resource=account,
+            unit=paid.price_unit,
+            price_usd=paid.unit_price_usd,
+            valid_from=paid.price_date,
+            source=paid.price_source,
+        )
+
+    def watts(self, attempt: Attempt, day: date) -> Decimal:
+        joules = sum(
+            entry.quantity
+            for entry in self._entries
+            if (entry.attempt, entry.account, entry.day) == (attempt.number, ENERGY, day)
+            and entry.basis is Basis.ESTIMATED
+        )
+        microseconds = sum(
+            line.usage.device_microseconds
+            for line in self._lines
+            if (line.attempt, _day(line)) == (attempt.number, day) and not line.usage.energy_microjoules
+        )
+        return round(Decimal(joules) * 10**6 / microseconds, 3) if microseconds else Decimal(0)
 
 
-def _gather(lines: Iterable[UsageLine], journal: Journal, find_price: FindPrice) -> dict[_BatchKey, _Batch]:
-    """Usage lines by attempt, account and price."""
+def _gather(lines: Iterable[UsageLine], journal: Journal, prices: _Prices) -> dict[_BatchKey, _Batch]:
+    """Usage lines by attempt, account, basis, day and price."""
     attempts = {attempt.number: attempt for attempt in journal.attempts}
     batches: dict[_BatchKey, _Batch] = {}
     for line in lines:
-        attempt = attempts[line.attempt]
-        for account, quantity in quantities(line.usage).items():
+        attempt, day = attempts[line.attempt], _day(line)
+        basis = Basis.ESTIMATED if line.estimated else Basis.MEASURED
+        parts = [(account, basis, quantity) for account, quantity in quantities(line.usage).items()]
+        if line.usage.device_microseconds and not line.usage.energy_microjoules:
+            seconds = Decimal(line.usage.device_microseconds).scaleb(-6)
+            parts.append((ENERGY, Basis.ESTIMATED, seconds * prices.watts(attempt, day)))
+        for account, basis_of_part, quantity in parts:
             if quantity:
-                day = line.time.astimezone(UTC).date()
-                price = find_price(attempt, account, day)
+                price = prices.price(attempt, account, day)
                 batch = batches.setdefault(
-                    _BatchKey(attempt.number, attempt.status, account, day, price),
+                    _BatchKey(attempt.number, attempt.status, account, basis_of_part, day, price),
                     _Batch(
                         quantity=Decimal(0),
                         num_lines=0,
@@ -182,6 +232,11 @@ def _gather(lines: Iterable[UsageLine], journal: Journal, find_price: FindPrice)
     return batches
 
 
+def _day(line: UsageLine) -> date:
+    """The day (UTC) whose price a line pays."""
+    return line.time.astimezone(UTC).date()
+
+
 def _began_at(line: UsageLine) -> datetime:
     """When the work of a line began, within the day it was recorded on, which prices it."""
     end = line.time.astimezone(UTC)
@@ -190,9 +245,10 @@ def _began_at(line: UsageLine) -> datetime:
 
 
 def quantities(usage: Usage) -> dict[str, Decimal]:
-    """What of a usage is entered, by account, in the unit of the account."""
+    """What of a usage was counted, by account, in the unit of the account."""
     return {
         DEVICE: Decimal(usage.device_microseconds).scaleb(-6),
+        ENERGY: Decimal(usage.energy_microjoules).scaleb(-6),
         "prompt_tokens": Decimal(usage.prompt_tokens),
         "cached_tokens": Decimal(usage.cached_tokens),
         "completion_tokens": Decimal(usage.completion_tokens),
@@ -201,7 +257,7 @@ def quantities(usage: Usage) -> dict[str, Decimal]:
 
 
 def _enter(
-    run_id: str, batches: Mapping[_BatchKey, _Batch], booked: Mapping[PriceKey, Sum]
+    run_id: str, programme: str, batches: Mapping[_BatchKey, _Batch], booked: Mapping[PriceKey, Sum]
 ) -> list[LedgerEntry]:
     """One entry for each batch, such that `booked` and the entries together are rounded as one sum."""
     sums = dict(booked)
@@ -224,6 +280,8 @@ def _enter(
             note=f"attempt {key.attempt} ({key.status}), usage lines: {batch.num_lines}",
             period_start=batch.first_began_at,
             period_end=batch.last_recorded_at,
+            basis=key.basis,
+            programme=programme,
         )
         before = sums.get(price_key(entry), NOTHING)
         quantity = before.quantity + batch.quantity

@@ -19,7 +19,11 @@ from openbook.ledger.accounts import PRICE_UNITS
 
 @config
 class Price:
-    """`price_usd` for one `unit` of `resource` from `valid_from` (included) to `valid_to` (excluded)."""
+    """`price_usd` for one `unit` of `resource` from `valid_from` (included) to `valid_to` (excluded).
+
+    `watts` is what a device of this resource draws on average while it is held, by `watts_source`: where
+    no meter is, energy is estimated from it.
+    """
 
     resource: str
     unit: str
@@ -28,6 +32,8 @@ class Price:
     valid_to: date = date.max
     source: str
     note: str = ""
+    watts: Decimal = Decimal(0)
+    watts_source: str = ""
 
     def __post_init__(self) -> None:
         if self.unit not in PRICE_UNITS:
@@ -36,6 +42,10 @@ class Price:
             raise ValueError("a price is not negative")
         if self.valid_from >= self.valid_to:
             raise ValueError("valid_to must be after valid_from")
+        if self.watts < 0 or self.watts != round(self.watts, 3):
+            raise ValueError("watts are not negative and have at most three decimals")
+        if self.watts and not self.watts_source:
+            raise ValueError("watts need a watts_source")
 
 
 @config

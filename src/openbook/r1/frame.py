@@ -205,7 +205,7 @@ def stage_checkpoint(frame: Frame, body: Callable[[Work], Checkpoint]) -> Checkp
         run.interrupt(error.what)
         raise
     except KeyboardInterrupt:
-        run.interrupt("stopped at once")
+        run.interrupt("stopped at once", cut_off=True)
         raise
     except UserError as error:
         run.fail(error.what)

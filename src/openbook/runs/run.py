@@ -3,6 +3,7 @@
     manifest.json   what it is: written once          recipe.json    the resolved recipe
     journal.jsonl   starts, ends and rewinds          metrics.jsonl  one line for each logged step
     usage.jsonl     one line for each piece of work   card.json, card.md   what came out of what
+    heartbeat.json  how long the piece at hand has held the device, while there is one
     state/          to go on after an interruption    checkpoint/    the result
 
     run = Run.create(folder, verb="rl", stage="zero", recipe=recipe, seed=1, parents=[base])
@@ -13,13 +14,15 @@
     run.finish()
 
 Every write is appended or replaced whole, so a kill at any instant leaves a run that can be read,
-resumed and booked up to its last recorded step.
+resumed and booked up to its last heartbeat, a few seconds before.
 """
 
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +40,7 @@ from openbook.runs.durable import (
     replace_text,
     sync_file,
 )
+from openbook.runs.heartbeat import HEARTBEAT_FILE, Heartbeat, read_beat
 from openbook.runs.journal import (
     Attempt,
     Journal,
@@ -66,11 +70,15 @@ MANIFEST_FILE = "manifest.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UsageLine:
-    """What one piece of work consumed, when it was recorded, and by which attempt."""
+    """What one piece of work consumed, when it was recorded, and by which attempt.
+
+    `estimated`: the work was cut off, and the last heartbeat says how long it had held the device.
+    """
 
     attempt: int
     time: datetime
     usage: Usage
+    estimated: bool = False
 
 
 class Run:
@@ -81,6 +89,7 @@ class Run:
         self.manifest = manifest
         self._attempt = 0  # the number of the attempt this object made; 0 when it only reads
         self._num_usage_lines = 0
+        self._heartbeat: Heartbeat | None = None
 
     @classmethod
     def create(
@@ -172,7 +181,8 @@ class Run:
     @property
     def journal(self) -> Journal:
         """All attempts and rewinds so far, read from disk."""
-        written = [path.stat().st_mtime for path in self._logs() if path.exists()]
+        signs = (*self._logs(), self.folder / HEARTBEAT_FILE)
+        written = [path.stat().st_mtime for path in signs if path.exists()]
         last_write_at = datetime.fromtimestamp(max(written), UTC) if written else self.manifest.created_at
         events = read_records(self.folder / "journal.jsonl")
         return read_journal(events, last_write_at=last_write_at, now=datetime.now(UTC))
@@ -208,10 +218,14 @@ class Run:
                 raise UserError(f"run {self.manifest.id} is in use: {attempts[-1].reason}", "stop it first")
             for path in self._logs():
                 drop_torn_line(path)
+            if attempts and attempts[-1].status is RunStatus.KILLED:
+                self._record_cut_off_work(attempts[-1].number)
             number = len(attempts) + 1
             self._write(start_event(number, this_process(), device))
             self._attempt = number
         self._num_usage_lines = len(read_lines(self._usage_file))
+        self._heartbeat = Heartbeat(self.folder, attempt=number, num_lines=self._num_usage_lines)
+        weakref.finalize(self, self._heartbeat.let_go)
 
     def finish(self) -> None:
         """End the attempt: the work is done."""
@@ -219,29 +233,34 @@ class Run:
 
     def fail(self, reason: str) -> None:
         """End the attempt: the work cannot go on, for this reason."""
-        self._end(RunStatus.FAILED, reason)
+        self._end(RunStatus.FAILED, reason, cut_off=True)
 
-    def interrupt(self, reason: str = "") -> None:
-        """End the attempt: the work was stopped and can be resumed."""
-        self._end(RunStatus.INTERRUPTED, reason)
+    def interrupt(self, reason: str = "", *, cut_off: bool = False) -> None:
+        """End the attempt: the work was stopped and can be resumed; `cut_off` in the middle of a piece."""
+        self._end(RunStatus.INTERRUPTED, reason, cut_off=cut_off)
 
     def record(self, usage: Usage) -> None:
         """Append what a piece of work consumed; never taken back, for it was paid."""
         assert self._attempt, "start the run before recording usage"
-        line = {"attempt": self._attempt, "time": datetime.now(UTC).isoformat(), **asdict(usage)}
-        append_line(self._usage_file, json.dumps(line))
+        self._append_usage(self._attempt, datetime.now(UTC), usage)
         self._num_usage_lines += 1
+        if self._heartbeat:
+            self._heartbeat.recorded(self._num_usage_lines, usage.device_microseconds)
 
     def usage(self) -> Usage:
         """The sum of everything recorded, over all attempts."""
         return sum((line.usage for line in self.usage_lines()), Usage())
 
     def usage_lines(self) -> list[UsageLine]:
-        """Everything recorded, oldest first. Raises UserError when a line was damaged."""
-        parsed = []
-        for value in read_records(self._usage_file):
-            attempt, time = value.pop("attempt"), datetime.fromisoformat(value.pop("time"))
-            parsed.append(UsageLine(attempt=attempt, time=time, usage=Usage(**value)))
+        """Everything recorded, oldest first. Raises UserError when a line was damaged.
+
+        Of a killed run the last line is what it held up to its last heartbeat.
+        """
+        parsed = [_usage_line(value) for value in read_records(self._usage_file)]
+        attempts = self.attempts if (self.folder / HEARTBEAT_FILE).exists() else ()
+        if attempts and attempts[-1].status is RunStatus.KILLED:
+            cut_off = self._cut_off_work(attempts[-1].number, len(parsed))
+            parsed += [cut_off] if cut_off else []
         return parsed
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -282,17 +301,48 @@ class Run:
     def _logs(self) -> tuple[Path, Path, Path]:
         return self.folder / "journal.jsonl", self._usage_file, self._metrics_file
 
-    def _end(self, status: RunStatus, reason: str) -> None:
+    def _end(self, status: RunStatus, reason: str, *, cut_off: bool = False) -> None:
         assert self._attempt, "start the run before ending it"
+        if self._heartbeat:
+            self._heartbeat.stop()
+            self._heartbeat = None
+        if cut_off:
+            self._record_cut_off_work(self._attempt)
         # What the status speaks of must be on the disk before the status is.
         sync_file(self._usage_file)
         sync_file(self._metrics_file)
         self._write(end_event(self._attempt, status, reason))
         self._attempt = 0
+        with suppress(OSError):
+            (self.folder / HEARTBEAT_FILE).unlink(missing_ok=True)
+
+    def _record_cut_off_work(self, attempt: int) -> None:
+        """Enter what an attempt had held its device for at its last beat, unless that is entered already."""
+        line = self._cut_off_work(attempt, len(read_lines(self._usage_file)))
+        if line is not None:
+            self._append_usage(attempt, line.time, line.usage, estimated=True)
+
+    def _cut_off_work(self, attempt: int, num_lines: int) -> UsageLine | None:
+        """What the last beat says beyond the lines that are there."""
+        beat = read_beat(self.folder)
+        if beat is None or (beat.attempt, beat.num_lines) != (attempt, num_lines):
+            return None
+        usage = Usage(device_microseconds=beat.held_microseconds)
+        return UsageLine(attempt=attempt, time=beat.time, usage=usage, estimated=True)
+
+    def _append_usage(self, attempt: int, time: datetime, usage: Usage, *, estimated: bool = False) -> None:
+        line = {"attempt": attempt, "time": time.isoformat(), **asdict(usage)}
+        append_line(self._usage_file, json.dumps(line | ({"estimated": True} if estimated else {})))
 
     def _write(self, event: Mapping[str, Any]) -> None:
         line = json.dumps({"time": datetime.now(UTC).isoformat(), **event})
         append_line(self.folder / "journal.jsonl", line, sync=True)
+
+
+def _usage_line(value: dict[str, Any]) -> UsageLine:
+    attempt, time = value.pop("attempt"), datetime.fromisoformat(value.pop("time"))
+    estimated = value.pop("estimated", False)
+    return UsageLine(attempt=attempt, time=time, usage=Usage(**value), estimated=estimated)
 
 
 def _pretty(value: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ class Usage:
     `recomputed_tokens` had to be computed once more for want of memory; `trained_tokens` went
     forward and backward. `device_microseconds` is the time one
     device (the host CPU, or one GPU) was held; `cpu_microseconds` is processor time of
-    the process over all threads.
+    the process over all threads. `energy_microjoules` is what a meter showed; 0 where there is none.
     """
 
     prompt_tokens: int = 0
@@ -28,6 +28,7 @@ class Usage:
     device_microseconds: int = 0
     cpu_microseconds: int = 0
     peak_memory_bytes: int = 0
+    energy_microjoules: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -41,4 +42,5 @@ class Usage:
             device_microseconds=self.device_microseconds + other.device_microseconds,
             cpu_microseconds=self.cpu_microseconds + other.cpu_microseconds,
             peak_memory_bytes=max(self.peak_memory_bytes, other.peak_memory_bytes),
+            energy_microjoules=self.energy_microjoules + other.energy_microjoules,
         )

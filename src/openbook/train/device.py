@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 
 from openbook.errors import UserError
+from openbook.runs.energy import EnergyMeter, find_meter
 from openbook.runs.usage import Usage
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -67,6 +68,11 @@ class Stopwatch:
     device: torch.device
     _wall: float = field(default_factory=time.perf_counter)
     _cpu: float = field(default_factory=time.process_time)
+    _meter: EnergyMeter | None = field(init=False)
+    _energy: int = 0
+
+    def __post_init__(self) -> None:
+        self._meter = find_meter(_uuid(self.device))
 
     def lap(self, *, trained_tokens: int = 0) -> Usage:
         """Usage since the last lap (or the start), with the memory peak so far."""
@@ -76,11 +82,20 @@ class Stopwatch:
         else:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         wall, cpu = time.perf_counter(), time.process_time()
+        energy = self._meter.read_microjoules() if self._meter else 0
         usage = Usage(
             trained_tokens=trained_tokens,
             device_microseconds=round((wall - self._wall) * 1e6),
             cpu_microseconds=round((cpu - self._cpu) * 1e6),
             peak_memory_bytes=peak,
+            energy_microjoules=energy - self._energy,
         )
-        self._wall, self._cpu = wall, cpu
+        self._wall, self._cpu, self._energy = wall, cpu, energy
         return usage
+
+
+def _uuid(device: torch.device) -> str:
+    """The name of a GPU that its energy meter knows it by; "" for the host."""
+    if device.type != "cuda":
+        return ""
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
