@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -76,6 +76,11 @@ TAKEN_AWAY: dict[str, Options] = {
     ),
 }
 OF_EXPERTS = {"openbook without routing replay": replace(ALL, routing_replay=False)}
+ABOUT = {
+    "trl": "a GRPO step",
+    "options": "ours without each of its options",
+    "ties": "half of the groups tie",
+}
 TRL_WAYS = {"TRL tuned": "tuned", "TRL tuned, bf16": "tuned-bf16", "TRL defaults": "defaults"}
 """What a peer is called here, and in `peers.trl`."""
 
@@ -131,6 +136,8 @@ class Subject:
     load: Callable[[Setting], Transformer]
     num_problems: int
     num_generations: int
+    most_variants: int = len(TAKEN_AWAY) + len(OF_EXPERTS)
+    """So many variants of ours are in memory beside ours."""
 
     def stage(self, setting: Setting, num_threads: int, stack: ExitStack, *, half_tie: bool = False) -> Stage:
         """Write down the work and the weights, for as long as the stack lasts."""
@@ -148,6 +155,9 @@ class Subject:
         return Stage(folder=folder, work=work, config=model.config, num_threads=num_threads)
 
 
+Prepare = Callable[[Subject, Setting, int, ExitStack], Contest[StepTiming]]
+
+
 def prepare_against_trl(
     subject: Subject, setting: Setting, num_threads: int, stack: ExitStack
 ) -> Contest[StepTiming]:
@@ -161,14 +171,14 @@ def prepare_against_trl(
 
 
 def prepare_options(
-    subject: Subject, setting: Setting, num_threads: int, stack: ExitStack
+    subject: Subject, setting: Setting, num_threads: int, stack: ExitStack, *, first: int = 0
 ) -> Contest[StepTiming]:
-    """Ours with all its options beside ours without each of them."""
+    """Ours with all its options beside ours without each of them, as many from `first` on as go at once."""
     stage = subject.stage(setting, num_threads, stack)
+    variants = TAKEN_AWAY if stage.config.moe is None else TAKEN_AWAY | OF_EXPERTS
+    chosen = dict(list(variants.items())[first : first + subject.most_variants])
     return Contest(
-        ours=stage.ours(ALL, stack),
-        peers=stage.our_peers(TAKEN_AWAY if stage.config.moe is None else TAKEN_AWAY | OF_EXPERTS),
-        lines=rate_lines(stage, setting),
+        ours=stage.ours(ALL, stack), peers=stage.our_peers(chosen), lines=rate_lines(stage, setting)
     )
 
 
@@ -292,20 +302,26 @@ SUBJECTS = (
         load=lambda setting: GgufCheckpoint.open(setting.find_smollm2()).load(),
         num_problems=2,
         num_generations=8,
+        most_variants=3,
     ),
 )
 
-CASES: tuple[Case, ...] = tuple(
-    Case(
-        name=subject.name + suffix,
-        about=f"{subject.about} of 64 tokens behind 32: {what}",
-        num_threads=1,
-        prepare=partial(prepare, subject),
-    )
-    for subject in SUBJECTS
-    for suffix, what, prepare in (
-        ("", "a GRPO step", prepare_against_trl),
-        ("-options", "ours without each of its options", prepare_options),
-        ("-ties", "half of the groups tie", prepare_ties),
-    )
-)
+
+def _cases(subject: Subject) -> Iterator[Case]:
+    """Beside TRL; without each option, in as many cases as memory asks for; with ties."""
+    starts = range(0, len(TAKEN_AWAY), subject.most_variants)
+    prepared: dict[str, Prepare] = {"trl": prepare_against_trl}
+    for number, first in enumerate(starts, start=1):
+        name = "options" if len(starts) == 1 else f"options-{number}"
+        prepared[name] = partial(prepare_options, first=first)
+    prepared["ties"] = prepare_ties
+    for name, prepare in prepared.items():
+        yield Case(
+            name=f"{subject.name}-{name}",
+            about=f"{subject.about} of 64 tokens behind 32: {ABOUT[name.partition('-')[0]]}",
+            num_threads=1,
+            prepare=partial(prepare, subject),
+        )
+
+
+CASES: tuple[Case, ...] = tuple(case for subject in SUBJECTS for case in _cases(subject))

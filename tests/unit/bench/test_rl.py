@@ -176,9 +176,24 @@ def test_the_models_are_of_the_sizes_that_they_are_named_for() -> None:
     assert [subject.num_problems * subject.num_generations for subject in SUBJECTS] == [64, 16, 16, 16]
 
 
-def test_every_model_has_three_cases_of_one_thread() -> None:
-    assert [case.name for case in CASES[:3]] == ["dense-1m", "dense-1m-options", "dense-1m-ties"]
-    assert len(CASES) == 12 and all(case.num_threads == 1 for case in CASES)
+def test_every_model_has_three_kinds_of_case_of_one_thread() -> None:
+    assert [case.name for case in CASES[:3]] == ["dense-1m-trl", "dense-1m-options", "dense-1m-ties"]
+    assert all(case.num_threads == 1 for case in CASES)
+
+
+def test_a_large_model_without_each_option_is_cut_into_cases_that_fit_into_memory(
+    setting: Setting, subject: Subject, started: Started
+) -> None:
+    names = [case.name for case in CASES if case.name.startswith("smollm2-options")]
+    assert names == ["smollm2-options-1", "smollm2-options-2", "smollm2-options-3"]
+    large = replace(subject, most_variants=3)
+    with ExitStack() as stack:
+        shown = [
+            peer.name
+            for first in (0, 3, 6)
+            for peer in prepare_options(large, setting, 1, stack, first=first).peers
+        ]
+    assert shown == list(TAKEN_AWAY)
 
 
 def test_the_work_has_prompts_for_the_warm_up_and_every_round(setting: Setting, subject: Subject) -> None:
