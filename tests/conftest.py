@@ -6,6 +6,9 @@ test. Torch is imported only by those who ask for it.
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +95,31 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Any]:
+    """A real PostgreSQL server; `postgresql.new_database()` is the URL of an empty database on it."""
+    spec = importlib.util.spec_from_file_location("postgresql", Path(__file__).with_name("postgresql.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    if module.binaries() is None:
+        if os.environ.get("OPENBOOK_CI"):
+            pytest.fail(module.HOW_TO_INSTALL)
+        pytest.skip(module.HOW_TO_INSTALL)
+    with module.server() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a new ledger may be: the path of a SQLite file, then the URL of a PostgreSQL database."""
+    if request.param == "sqlite":
+        return str(tmp_path / "ledger.db")
+    url: str = request.getfixturevalue("postgresql").new_database()
+    return url
 
 
 CHAT_TEMPLATE = (

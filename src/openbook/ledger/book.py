@@ -6,6 +6,7 @@ and each change is one transaction: all of it is kept or none, and it is on the 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Book:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.location = show(engine.url)
+        weakref.finalize(self, engine.dispose)  # a book that nobody closed lets go of its connection too
 
     @classmethod
     def open(cls, location: str | Path, *, busy_timeout_seconds: float = 10.0) -> Book:

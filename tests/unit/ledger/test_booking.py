@@ -62,12 +62,12 @@ def write_usage(run: Run, *lines: tuple[str, int]) -> None:
             file.write(json.dumps(line) + "\n")
 
 
-def test_device_time_is_priced_and_tokens_are_counted(tmp_path: Path) -> None:
+def test_device_time_is_priced_and_tokens_are_counted(tmp_path: Path, location: str) -> None:
     run = started_run(tmp_path / "run")
     run.record(Usage(device_microseconds=1_500_000, trained_tokens=40))
     run.record(Usage(device_microseconds=500_000, completion_tokens=2, cpu_microseconds=9))
     run.finish()
-    book = Book.open(tmp_path / "ledger.db")
+    book = Book.open(location)
     booking = book_run(book, run, plan())
     assert booking.num_lines == 2
     assert [(e.account, e.quantity, e.unit, e.amount_nano_usd) for e in book.contents().entries] == [
@@ -84,11 +84,11 @@ def test_device_time_is_priced_and_tokens_are_counted(tmp_path: Path) -> None:
     assert (entry.run_id, entry.note) == (run.manifest.id, "attempt 1 (done), usage lines: 2")
 
 
-def test_work_is_priced_by_the_day_on_which_it_was_done(tmp_path: Path) -> None:
+def test_work_is_priced_by_the_day_on_which_it_was_done(tmp_path: Path, location: str) -> None:
     run = started_run(tmp_path / "run")
     write_usage(run, ("2025-12-31T23:59:59.9+00:00", 1_000_000), ("2026-01-01T00:00:00+00:00", 1_000_000))
     write_usage(run, ("2026-01-01T00:30:00+01:00", 1_000_000))
-    book = Book.open(tmp_path / "ledger.db")
+    book = Book.open(location)
     book_run(book, run, plan())
     assert [(e.price_source, e.quantity, e.amount_nano_usd) for e in book.contents().entries] == [
         ("old list", Decimal(2), 200_000),
@@ -96,9 +96,9 @@ def test_work_is_priced_by_the_day_on_which_it_was_done(tmp_path: Path) -> None:
     ]
 
 
-def test_a_second_booking_books_only_the_rest(tmp_path: Path) -> None:
+def test_a_second_booking_books_only_the_rest(tmp_path: Path, location: str) -> None:
     run = started_run(tmp_path / "run")
-    book = Book.open(tmp_path / "ledger.db")
+    book = Book.open(location)
     run.record(Usage(device_microseconds=1_000_000))
     assert book_run(book, run, plan()).amount_nano_usd == 1_000_000
     assert book_run(book, run, plan()).entries == ()
@@ -109,9 +109,9 @@ def test_a_second_booking_books_only_the_rest(tmp_path: Path) -> None:
     assert statement(book).rows[0].status is RunStatus.DONE
 
 
-def test_many_small_bookings_are_rounded_like_one(tmp_path: Path) -> None:
+def test_many_small_bookings_are_rounded_like_one(tmp_path: Path, location: str) -> None:
     run = started_run(tmp_path / "run")
-    book = Book.open(tmp_path / "ledger.db")
+    book = Book.open(location)
     cheap = PricePlan.from_toml(PLAN.replace("3.6", "0.5"), "cheap")
     for _ in range(9):
         run.record(Usage(device_microseconds=1))  # 0.139 nano-dollars each
@@ -121,11 +121,11 @@ def test_many_small_bookings_are_rounded_like_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["fail", "interrupt"])
-def test_runs_that_did_not_make_it_are_booked_and_say_so(tmp_path: Path, end: str) -> None:
+def test_runs_that_did_not_make_it_are_booked_and_say_so(tmp_path: Path, location: str, end: str) -> None:
     run = started_run(tmp_path / "run")
     run.record(Usage(device_microseconds=2_000_000))
     getattr(run, end)("the power went")
-    book = Book.open(tmp_path / "ledger.db")
+    book = Book.open(location)
     book_run(book, run, plan())
     bill = statement(book)
     assert (bill.total_nano_usd, bill.lost_nano_usd) == (2_000_000, 2_000_000)
@@ -133,12 +133,12 @@ def test_runs_that_did_not_make_it_are_booked_and_say_so(tmp_path: Path, end: st
     assert str(run.status) in book.contents().entries[0].note
 
 
-def test_lost_work_within_a_run_is_moved_and_the_total_stays(tmp_path: Path) -> None:
+def test_lost_work_within_a_run_is_moved_and_the_total_stays(tmp_path: Path, location: str) -> None:
     run = started_run(tmp_path / "run")
     for step in range(1, 5):
         run.record(Usage(device_microseconds=1_000_000, trained_tokens=10))
         run.log(step, {"loss": 1.0})
-    book = Book.open(tmp_path / "ledger.db")
+    book = Book.open(location)
     book_run(book, run, plan())
     run.interrupt()
     run.start()
@@ -158,10 +158,10 @@ def test_lost_work_within_a_run_is_moved_and_the_total_stays(tmp_path: Path) -> 
     assert verify(book, [run]) == ()
 
 
-def test_lost_work_is_moved_at_the_price_that_was_paid(tmp_path: Path) -> None:
+def test_lost_work_is_moved_at_the_price_that_was_paid(tmp_path: Path, location: str) -> None:
     run = started_run(tmp_path / "run")
     run.record(Usage(device_microseconds=1_000_000))
-    book = Book.open(tmp_path / "ledger.db")
+    book = Book.open(location)
     book_run(book, run, plan())
     run.interrupt()
     run.start()
@@ -172,44 +172,44 @@ def test_lost_work_is_moved_at_the_price_that_was_paid(tmp_path: Path) -> None:
     assert verify(book, [run]) == ()
 
 
-def test_a_torn_last_line_is_not_booked(tmp_path: Path) -> None:
+def test_a_torn_last_line_is_not_booked(tmp_path: Path, location: str) -> None:
     run = started_run(tmp_path / "run")
     run.record(Usage(device_microseconds=1_000_000))
     with (run.folder / "usage.jsonl").open("a") as file:
         file.write('{"attempt": 1, "time": "2026')
-    book = Book.open(tmp_path / "ledger.db")
+    book = Book.open(location)
     assert book_run(book, run, plan()).num_lines == 1
 
 
-def test_usage_that_shrank_after_booking_is_refused(tmp_path: Path) -> None:
+def test_usage_that_shrank_after_booking_is_refused(tmp_path: Path, location: str) -> None:
     run = started_run(tmp_path / "run")
     run.record(Usage(device_microseconds=1_000_000))
-    book = Book.open(tmp_path / "ledger.db")
+    book = Book.open(location)
     book_run(book, run, plan())
     (run.folder / "usage.jsonl").write_text("")
     with pytest.raises(UserError, match="has 0 usage lines, but 1 of them are booked"):
         book_run(book, run, plan())
 
 
-def test_a_device_without_a_price_books_nothing(tmp_path: Path) -> None:
+def test_a_device_without_a_price_books_nothing(tmp_path: Path, location: str) -> None:
     run = Run.create(tmp_path / "run", verb="rl", stage="zero", recipe={}, seed=1)
     run.start(device="abacus")
     run.record(Usage(device_microseconds=1_000_000))
-    book = Book.open(tmp_path / "ledger.db")
+    book = Book.open(location)
     with pytest.raises(UserError, match="what an hour of 'abacus' costs"):
         book_run(book, run, plan())
     assert book.contents().runs == ()
 
 
-def test_a_plan_that_counts_a_device_by_the_token_is_refused(tmp_path: Path) -> None:
+def test_a_plan_that_counts_a_device_by_the_token_is_refused(tmp_path: Path, location: str) -> None:
     run = started_run(tmp_path / "run")
     run.record(Usage(device_microseconds=1_000_000))
     wrong = PricePlan.from_toml(PLAN.replace('"device-hour"', '"token"'), "wrong")
     with pytest.raises(UserError, match="prices host by the token, not by the device-second"):
-        book_run(Book.open(tmp_path / "ledger.db"), run, wrong)
+        book_run(Book.open(location), run, wrong)
 
 
-def test_processes_that_book_one_run_at_once_book_it_once(tmp_path: Path) -> None:
+def test_processes_that_book_one_run_at_once_book_it_once(tmp_path: Path, location: str) -> None:
     run = started_run(tmp_path / "run")
     for _ in range(300):
         run.record(Usage(device_microseconds=1_000_000, trained_tokens=1))
@@ -225,11 +225,11 @@ def test_processes_that_book_one_run_at_once_book_it_once(tmp_path: Path) -> Non
         "root = Path(sys.argv[1])\n"
         "run, plan = Run.open(root / 'run'), PricePlan.load(root / 'prices.toml')\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
-        "print(book_run(Book.open(root / 'ledger.db'), run, plan).num_lines)\n"
+        "print(book_run(Book.open(sys.argv[2]), run, plan).num_lines)\n"
     )
     bookers = [
         subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path)],
+            [sys.executable, "-c", code, str(tmp_path), location],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -246,6 +246,6 @@ def test_processes_that_book_one_run_at_once_book_it_once(tmp_path: Path) -> Non
         booker.stdin.flush()
     booked = sorted(int(booker.communicate()[0]) for booker in bookers)
     assert booked == [0, 0, 300]
-    book = Book.open(tmp_path / "ledger.db")
+    book = Book.open(location)
     assert statement(book).total_nano_usd == 300_000_000
     assert verify(book, [run]) == ()
