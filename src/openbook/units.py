@@ -24,11 +24,13 @@ def to_usd(nano_usd: int) -> Decimal:
 
 def show_usd(nano_usd: int) -> str:
     """`$1,234.50`, or as many decimals as a small amount needs: `$0.000047`."""
+    if nano_usd < 0:
+        return f"-{show_usd(-nano_usd)}"
     usd = to_usd(nano_usd)
-    if usd and abs(usd) < Decimal("0.01"):
+    if usd and usd < Decimal("0.01"):
         digits = max(2, 1 - usd.adjusted())
         return f"${usd:,.{digits}f}"
-    return f"${usd:,.{2 if abs(usd) >= 1 else 4}f}"
+    return f"${usd:,.{2 if usd >= 1 else 4}f}"
 
 
 def show_seconds(seconds: float) -> str:

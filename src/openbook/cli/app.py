@@ -18,12 +18,14 @@ import typer
 
 from openbook.cli import (
     bench,
+    bill,
     checkpoint,
     doctor,
     evaluate,
+    ledger,
     make,
-    money,
     plan,
+    price,
     quantize,
     recipe,
     runs,
@@ -79,12 +81,14 @@ COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
     (USE, "chat", talk.chat),
     (MEASURE, "eval", evaluate.evaluate),
     (MEASURE, "plan", plan.plan),
-    (MEASURE, "bill", money.bill),
-    (MEASURE, "report", money.report),
+    (MEASURE, "price", price.price),
+    (MEASURE, "bill", bill.bill),
+    (MEASURE, "report", bill.report),
     (MEASURE, "doctor", doctor.doctor),
 )
 GROUPS = (
     (MEASURE, "bench", bench.app),
+    (LOOK, "ledger", ledger.app),
     (LOOK, "runs", runs.app),
     (LOOK, "recipe", recipe.app),
     (LOOK, "tasks", tasks.app),

@@ -47,6 +47,18 @@ Budget = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="The folder below which runs lie.")]
+BookAt = Annotated[
+    str | None,
+    typer.Option(
+        "--book",
+        metavar="FILE|URL",
+        help="The ledger: SQLite or PostgreSQL. [default: ledger.sqlite in the root]",
+    ),
+]
+Prices = Annotated[
+    Path | None,
+    typer.Option("--prices", metavar="FILE", help="A price plan of your own. [default: the one inside]"),
+]
 CheckpointFolder = Annotated[
     Path,
     typer.Argument(

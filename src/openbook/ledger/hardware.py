@@ -92,6 +92,14 @@ def book_hardware(book: Book, plan: PricePlan, until: date) -> int:
     return len(new)
 
 
+def purchases(book: Book) -> dict[date, int]:
+    """What was paid for the hardware that is entered, by day: its days count instead of it."""
+    paid: dict[date, int] = {}
+    for one in all_hardware(book):
+        paid[one.bought_on] = paid.get(one.bought_on, 0) + one.cost_nano_usd
+    return paid
+
+
 def ownership(book: Book) -> tuple[Ownership, ...]:
     """What each piece of hardware has cost so far, as it is booked."""
     with book.reading() as connection:
@@ -161,6 +169,8 @@ def _targets(hardware: Hardware, start: date, end: date, use: _Use) -> list[Ledg
     rate = (whole * 3600 / hardware.owned_seconds(first, last)).quantize(Decimal(1).scaleb(-PRICE_DECIMALS))
     idle_seconds = (owned - use.seconds).quantize(Decimal("1e-6"))
     idle = amount_nano_usd(idle_seconds, rate, "device-hour")
+    if not use.seconds and abs(cost - idle) <= 1:
+        idle = cost  # the rate is rounded, the cost of the days is not
     used = cost - idle
     dollars = partial(_dollars, hardware, start, end)
     return [

@@ -53,7 +53,7 @@ def totals_of_runs(book: Book, run_ids: Sequence[str] | None = None) -> Totals:
     rows = statement(book, run_ids).rows
     made_it = [row.run_id for row in rows if not row.status.is_lost]
     in_vain = [row.run_id for row in rows if row.status.is_lost]
-    return _totals(book, made_it, in_vain)
+    return _totals(book, made_it, in_vain, "the runs, at the margin")
 
 
 def totals_of_lineage(book: Book, found: Lineage) -> Totals:
@@ -62,10 +62,11 @@ def totals_of_lineage(book: Book, found: Lineage) -> Totals:
         book,
         [row.run_id for row in found.made_it.rows],
         [row.run_id for row in found.in_vain.rows],
+        "this result from nothing, at the margin",
     )
 
 
-def _totals(book: Book, made_it: Sequence[str], in_vain: Sequence[str]) -> Totals:
+def _totals(book: Book, made_it: Sequence[str], in_vain: Sequence[str], label: str) -> Totals:
     made = _by_account(book, made_it)
     device, device_lost = made.get("device", (0, 0))
     tried = sum(amount for amount, _ in _by_account(book, in_vain).values())
@@ -88,7 +89,7 @@ def _totals(book: Book, made_it: Sequence[str], in_vain: Sequence[str]) -> Total
             parts={"compute": kept},
         ),
         run=Figure(
-            label="the run, at the margin",
+            label=label,
             amount_nano_usd=all_made + tried,
             parts=_not_zero(
                 {

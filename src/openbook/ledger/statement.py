@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any
 
 from openbook.errors import UserError, nearest
 from openbook.ledger import totals as sums
 from openbook.ledger.book import Book
+from openbook.ledger.cuts import Cut
+from openbook.ledger.hardware import purchases
 from openbook.ledger.rows import BookedRun
 from openbook.ledger.totals import Among
 from openbook.runs.journal import RunStatus
@@ -78,18 +79,6 @@ class Statement:
         return {name: _total(rows) for name, rows in groups.items()}
 
 
-class Cut(StrEnum):
-    """What a line of a statement is."""
-
-    RUN = "run"
-    STAGE = "stage"
-    STATUS = "status"
-    ACCOUNT = "account"
-    MONTH = "month"
-    DAY = "day"
-    PROGRAMME = "programme"
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
     """One line of a statement: a stage, an account, a month, ...; `name` "" is what has none of it.
@@ -108,24 +97,57 @@ class Line:
 def lines(book: Book, cut: Cut, among: Among | None = None) -> tuple[Line, ...]:
     """The entries cut into lines: stages and runs oldest first, all else in the order of their names.
 
-    What belongs to no run, such as staff, has a line of its own: in a cut by stage or status, "".
+    They add up to the whole programme: hardware that is entered counts by its days and not by its
+    purchase. What belongs to no run, such as staff, has a line of its own: in a cut by stage or status,
+    "". A run that cost nothing is counted unless a period is asked for.
     """
-    by_run = cut in (Cut.RUN, Cut.STAGE, Cut.STATUS)
-    known = {run.run_id: run for run in book.runs()} if by_run else {}
-    groups: dict[str, list[sums.Total]] = {}
+    among = among or Among()
+    is_by_run = cut in (Cut.RUN, Cut.STAGE, Cut.STATUS)
+    known = {run.run_id: run for run in book.runs()} if is_by_run else {}
+    groups: dict[str, list[sums.Total]] = {_name(cut, run): [] for run in known.values()}
     runs: dict[str, set[str]] = {}
-    if not by_run:
-        for total in book.totals((sums.By(cut),), among):
-            groups[total.key[0]] = [total]
-    else:
-        for total in book.totals((sums.By.RUN,), among):
-            run = known.get(total.key[0])
-            name = _name(cut, run) if run else ""
-            groups.setdefault(name, []).append(total)
-            runs.setdefault(name, set()).update([run.run_id] if run else [])
-        order = dict.fromkeys(_name(cut, run) for run in known.values())
-        groups = {name: groups[name] for name in (*order, "") if name in groups}
-    return tuple(_line(name, group, len(runs.get(name, ()))) for name, group in groups.items())
+    if is_by_run and among.since is None and among.until is None:
+        for run_id in known if among.run_ids is None else set(among.run_ids):
+            runs.setdefault(_name(cut, known[run_id]), set()).add(run_id)
+    for total in book.totals((sums.By.RUN if is_by_run else sums.By(cut), sums.By.ACCOUNT), among):
+        run = known.get(total.key[0]) if is_by_run else None
+        name = _name(cut, run) if run else "" if is_by_run else total.key[0]
+        groups.setdefault(name, []).append(total)
+        runs.setdefault(name, set()).update([run.run_id] if run else [])
+    for day, paid in _paid_within(book, among).items():
+        name = {Cut.ACCOUNT: "hardware", Cut.DAY: day.isoformat(), Cut.MONTH: f"{day:%Y-%m}"}.get(cut, "")
+        groups[name].append(_purchase_undone(name, paid))
+    found = [
+        _line(name, group, len(runs.get(name, ()))) for name, group in groups.items() if group or name in runs
+    ]
+    # Nothing is left under the account `hardware` where all that was bought is entered as such.
+    return tuple(
+        line
+        for line in found
+        if line.num_runs
+        or line.amount_nano_usd
+        or (line.num_entries and (cut, line.name) != (Cut.ACCOUNT, "hardware"))
+    )
+
+
+def _paid_within(book: Book, among: Among) -> dict[date, int]:
+    """What of the entries that count are purchases of hardware, by day."""
+    if among.run_ids is not None:
+        return {}
+    return {
+        day: paid
+        for day, paid in purchases(book).items()
+        if (among.since is None or day >= among.since) and (among.until is None or day < among.until)
+    }
+
+
+def _purchase_undone(name: str, paid_nano_usd: int) -> sums.Total:
+    return sums.Total(
+        key=(name, "hardware"),
+        amount_nano_usd=-paid_nano_usd,
+        lost_nano_usd=0,
+        num_entries=0,
+    )
 
 
 def _name(cut: Cut, run: BookedRun) -> str:
@@ -135,6 +157,8 @@ def _name(cut: Cut, run: BookedRun) -> str:
 def _line(name: str, group: Sequence[sums.Total], num_runs: int) -> Line:
     quantities: dict[str, Decimal] = {}
     for total in group:
+        if total.key == (name, "idle") and name != "idle":
+            continue  # seconds in which nothing ran are told apart only under their own account
         for unit, quantity in total.quantities.items():
             quantities[unit] = quantities.get(unit, Decimal(0)) + quantity
     return Line(
