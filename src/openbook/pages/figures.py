@@ -42,6 +42,7 @@ class Key:
     role: str
     dashes: str = ""
     thickness: float = 2.5
+    opacity: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""One self-contained HTML file: no script, no outside resource, light and dark, screen, phone and paper.
+"""One self-contained HTML file: no outside resource, light and dark, screen, phone and paper.
 
 Example: `render_page(Page(title="A run", sections=(Section(id="a", title="A", body=fill("<p>{{ x }}</p>",
 x="1 < 2")),)))`. The page forbids itself every outside resource by its Content-Security-Policy.
@@ -30,13 +30,18 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """What a page says; `opening` stands between the title and the list of contents."""
+    """What a page says; `opening` stands between the title and the list of contents.
+
+    `script` is the path of the one script of a page that its own server serves, and may talk to that server
+    alone; a page that is a file has none.
+    """
 
     title: str
     sections: tuple[Section, ...]
     kicker: str = "Openbook"
     opening: Markup = NOTHING
     footer: str = ""
+    script: str = ""
 
 
 @cache
