@@ -100,17 +100,38 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Any]:
     """A real PostgreSQL server; `postgresql.new_database()` is the URL of an empty database on it."""
-    spec = importlib.util.spec_from_file_location("postgresql", Path(__file__).with_name("postgresql.py"))
+    module = beside("postgresql")
+    require(module.binaries() is not None, module.HOW_TO_INSTALL)
+    with module.server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real Chromium, as selenium's driver; whoever opens a page in it leaves no state behind."""
+    module = beside("browser")
+    require(module.programs() is not None, module.HOW_TO_INSTALL)
+    with module.browser() as running:
+        yield running
+
+
+def beside(name: str) -> Any:
+    """The module of that name in the folder of this file, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    if module.binaries() is None:
-        if os.environ.get("OPENBOOK_CI"):
-            pytest.fail(module.HOW_TO_INSTALL)
-        pytest.skip(module.HOW_TO_INSTALL)
-    with module.server() as running:
-        yield running
+    return module
+
+
+def require(is_here: bool, how_to_install: str) -> None:
+    """Skip what cannot be tested on this machine, saying why; where all has to be tested, fail."""
+    if is_here:
+        return
+    if os.environ.get("OPENBOOK_CI"):
+        pytest.fail(how_to_install)
+    pytest.skip(how_to_install)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
