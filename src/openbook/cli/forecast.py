@@ -47,7 +47,8 @@ class PlanOptions:
         """Whether anything was asked beyond counting."""
         given = (self.tokens, self.accelerator, self.devices, self.precision, self.batch_tokens, self.mfu)
         prices = (self.goodput, self.rent, self.purchase, self.electricity, self.gpu_mtbf)
-        return bool(self.layout or self.compare) or any(one is not None for one in (*given, *prices))
+        own_figures = split_overrides(self.overrides)[1]
+        return bool(self.layout or self.compare or own_figures) or any(one is not None for one in (*given, *prices))
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -16,9 +16,12 @@ from openbook.cli.options import Json, Overrides
 if TYPE_CHECKING:
     from openbook.cli.forecast import PlanOptions
     from openbook.cli.launch import Launch
+    from openbook.config import Recipe
     from openbook.model.config import ModelConfig
 
 BF16_BYTES = 2
+THIS = "this"
+"""The machine at hand, among accelerators."""
 
 
 def plan(
@@ -161,21 +164,28 @@ def _plan_recipe(source: str, options: PlanOptions, as_json: bool) -> None:
         found = forecast.forecast_recipe(recipe.config, path, options, datetime.now(UTC).date())
         print_json(found) if as_json else plan_text.print_recipe_forecast(found)
         return
-    if options.asks_forecast:
+    others = dataclasses.replace(options, accelerator=None)
+    if options.accelerator not in (None, THIS) or others.asks_forecast:
         from openbook.errors import UserError
 
         raise UserError(
-            f"{source} is a recipe of verb {recipe_verb(path)!r}, which is counted and not forecast",
-            "forecast a config.json or a plan recipe, or leave the options out",
+            f"{source} is a recipe of verb {recipe_verb(path)!r}, which is forecast on this machine alone",
+            "forecast a config.json or a plan recipe, or leave the options out but --accelerator this",
         )
+    from openbook.cli import outlook
+
     length = options.sequence_length or 4096
-    models = _models(path, list(options.overrides))
-    counts = {key: counted(model, length) for key, model in models.items()}
+    recipe = _recipe(path, list(options.overrides))
+    counts = {key: counted(model, length) for key, model in find_models(recipe.config)}
+    here = outlook.planned(recipe, insists=options.accelerator == THIS)
     if as_json:
-        main = next(iter(counts.values()))
-        print_json({"source": source, **main, "models": counts})
+        expected = None if here is None else outlook.outlook_json(here)
+        print_json({"source": source, **next(iter(counts.values())), "models": counts, "forecast": expected})
         return
     print_counts(counts, length)
+    if here is not None:
+        print()
+        outlook.print_outlook(here)
 
 
 def recipe_verb(path: Path) -> str:
@@ -229,12 +239,14 @@ def print_counts(counts: Mapping[str, Mapping[str, int]], sequence_length: int) 
 
 
 def print_forecast(launch: Launch) -> None:
-    """What `--dry-run` says: the resolved recipe on stdout as JSON, and what its models cost."""
+    """What `--dry-run` says: the resolved recipe on stdout as JSON, what its models cost, the forecast."""
+    from openbook.cli import outlook
     from openbook.cli.render import print_json
     from openbook.config import dump
 
     recipe = launch.recipe
     models = dict(find_models(recipe.config))
+    here = outlook.planned(recipe, launch.inputs)
     print_json(
         {
             "verb": recipe.verb,
@@ -245,6 +257,7 @@ def print_forecast(launch: Launch) -> None:
             "inputs": launch.inputs,
             "models": {key: counted(model, model.max_position_embeddings) for key, model in models.items()},
             "config": dump(recipe.config),
+            "forecast": None if here is None else outlook.outlook_json(here),
         }
     )
 
@@ -266,13 +279,16 @@ def find_models(config: Any, key: str = "") -> Iterator[tuple[str, ModelConfig]]
             yield from find_models(item, f"{key}[{index}]")
 
 
-def _models(path: Path, overrides: list[str]) -> dict[str, ModelConfig]:
+def _recipe(path: Path, overrides: list[str]) -> Recipe:
+    """A recipe that describes a model. Raises UserError for one that does not."""
     from openbook.config import load_recipe
     from openbook.errors import UserError
     from openbook.r1.schemas import SCHEMAS
 
     recipe = load_recipe(path, SCHEMAS, overrides)
-    models = dict(find_models(recipe.config))
-    if not models:
-        raise UserError(f"{recipe.path} describes no model", "name a recipe that does, or a config.json")
-    return models
+    if not any(find_models(recipe.config)):
+        raise UserError(
+            f"{recipe.path} describes no model",
+            f"`openbook {recipe.verb} {recipe.name} --from CHECKPOINT --dry-run` forecasts it",
+        )
+    return recipe

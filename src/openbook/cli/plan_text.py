@@ -208,7 +208,7 @@ def _mwh(kwh: float | None) -> str:
 
 def _print_layout(found: Mapping[str, Any]) -> None:
     layout, memory = found["layout"], found["memory"]
-    ep = f" ep={layout['ep']}" if layout["ep"] > 1 else ""
+    ep = "".join(f" {name}={layout[name]}" for name in ("ep", "cp") if layout[name] > 1)
     print(
         f"\nlayout ({layout['chosen']}): tp={layout['tp']} pp={layout['pp']}{ep} dp={layout['dp']}, "
         f"ZeRO-{layout['zero']}, recomputation {layout['recompute']}, "

@@ -120,15 +120,18 @@ class _Timer:
         elementwise = sum(w.num_layers * self._elementwise(w) for w in works) + self._logits()
         again = self._again(products, attention, elementwise)
         on_device = products + attention + elementwise + again
-        tensor = self._tensor_parallel() * (1.5 if layout.recompute is Recompute.FULL else 1.0)
+        tensor = (self._tensor_parallel() + self._context_parallel(works)) * (
+            1.5 if layout.recompute is Recompute.FULL else 1.0
+        )
         experts = self._expert_parallel(works, on_device)
         busy = on_device + tensor + experts
         num_micro = max(1, round(batch_tokens / (layout.dp * self._micro_tokens)))
+        num_pieces = layout.num_pieces(self.architecture.num_layers)
         uneven = stage_layers(self.architecture, layout) * layout.pp / self.architecture.num_layers - 1
-        bubble = busy * (bubble_share(layout.schedule, layout.pp, num_micro) + uneven)
+        bubble = busy * (bubble_share(layout.schedule, layout.pp, num_micro, num_pieces) + uneven)
         data = self._data_parallel(busy, num_micro)
         parts = busy + bubble + data
-        longer = figures["fitted.overhead"] * layout.num_devices ** figures["fitted.scale_exponent"]
+        longer = figures["fitted.overhead"] * scale_factor(layout.num_devices, figures)
         return TokenTime(
             products=products,
             attention=attention,
@@ -169,8 +172,9 @@ class _Timer:
         moved = float(product.rows + product.columns)
         if product.num_experts:
             rate *= self.figures["kernels.grouped_share"]
-            rows *= layout.ep / tp * product.times / product.num_experts
+            rows *= layout.ep / (tp * layout.cp) * product.times / product.num_experts
         else:
+            rows /= layout.cp
             moved += (tp - 1) * min(width, product.rows, product.columns)
         moved += product.rows * product.columns / max(rows, 1.0)
         flops = 2.0 * product.rows * product.columns
@@ -217,6 +221,16 @@ class _Timer:
         rate = self.machine.link_bandwidth if inside else self.machine.network_bandwidth
         return 4 * self.architecture.num_layers * sent / rate
 
+    def _context_parallel(self, works: tuple[LayerWork, ...]) -> float:
+        """Keys and values of a sequence to each rank that shares it: forward, backward, and gradients."""
+        cp, tp = self.layout.cp, self.layout.tp
+        if cp == 1:
+            return 0.0
+        inside = cp * tp <= self.machine.devices_per_node
+        rate = self.machine.link_bandwidth if inside else self.machine.network_bandwidth
+        sent = sum(work.num_layers * work.cache_elements for work in works) * (cp - 1) * 2
+        return 3 * sent / rate
+
     def _expert_parallel(self, works: tuple[LayerWork, ...], on_device: float) -> float:
         """Dispatch and combine, forward and backward: hidden at the price of processors, or in line."""
         ep, node = self.layout.ep, self.machine.devices_per_node
@@ -242,20 +256,20 @@ class _Timer:
     def _data_parallel(self, busy: float, num_micro: int) -> float:
         """What of the exchange of gradients and weights is not hidden, for one token on one device."""
         layout, machine = self.layout, self.machine
-        if layout.dp == 1:
+        if layout.num_replicas == 1:
             return 0.0
         dense, experts = local_parameters(self.architecture, layout)
         in_node = max(1, machine.devices_per_node // layout.tp)
         between_experts = max(1, machine.devices_per_node // max(layout.ep, layout.tp))
-        expert_dp = max(1, layout.dp * layout.tp // layout.ep)
-        seconds = self._exchange(dense, layout.dp, in_node, num_micro)
+        expert_dp = max(1, layout.num_replicas * layout.tp // layout.ep)
+        seconds = self._exchange(dense, layout.num_replicas, in_node, num_micro)
         seconds += self._exchange(experts, expert_dp, between_experts, num_micro)
-        micro_seconds = busy * self._micro_tokens / (layout.tp * layout.pp)
+        micro_seconds = busy * self._micro_tokens / (layout.tp * layout.pp * layout.cp)
         hideable = micro_seconds * (
             num_micro if layout.zero == 3 else self.figures["communication.gradient_overlap"]
         )
         exposed = max(seconds - hideable, seconds * self.figures["communication.gradient_exposed"])
-        return exposed / (num_micro * self._micro_tokens) * layout.tp * layout.pp
+        return exposed / (num_micro * self._micro_tokens) * layout.tp * layout.pp * layout.cp
 
     def _exchange(self, held: float, num_ranks: int, in_node: int, num_micro: int) -> float:
         """Seconds to reduce the gradients and gather the weights of `held` parameters over `num_ranks`.
@@ -270,6 +284,17 @@ class _Timer:
         in_node = min(num_ranks, in_node)
         across = sent / (self.machine.network_bandwidth * in_node) if num_ranks > in_node else 0.0
         return max(across, sent / self.machine.link_bandwidth if in_node > 1 else 0.0)
+
+
+def scale_factor(num_devices: int, figures: Calibration) -> float:
+    """How the overhead grows with the devices: a power of them, and beyond the largest run a smaller one.
+
+    Exchange and failures, which grow without end, are counted apart; what is left was seen up to that run.
+    """
+    exponent, largest = figures["fitted.scale_exponent"], figures["prior.largest_run"]
+    beyond = max(1.0, num_devices / largest)
+    within: float = min(num_devices, largest) ** exponent
+    return within * beyond ** (exponent * figures["prior.exponent_beyond"])
 
 
 def _attention_share(accelerator: Accelerator, precision: Precision, figures: Calibration) -> float:

@@ -43,6 +43,8 @@ class Schedule(StrEnum):
     """How micro batches pass through the stages of a pipeline (DeepSeek-V3, Table 2)."""
 
     ONE_F_ONE_B = "1f1b"
+    INTERLEAVED = "interleaved"
+    """1F1B in which a stage holds several pieces of the network and waits for one (arXiv 2104.04473)."""
     ZB1P = "zb1p"
     DUALPIPE = "dualpipe"
 
@@ -60,7 +62,7 @@ class ChunkTimes:
 def bubble_seconds(schedule: Schedule, num_stages: int, times: ChunkTimes) -> float:
     """Time that each stage stands idle in one step (DeepSeek-V3, Table 2). Negative ones are none."""
     forward, backward, weights = times.forward, times.backward, times.backward_weights
-    if schedule is Schedule.ONE_F_ONE_B:
+    if schedule in (Schedule.ONE_F_ONE_B, Schedule.INTERLEAVED):
         idle = (num_stages - 1) * (forward + backward)
     elif schedule is Schedule.ZB1P:
         idle = (num_stages - 1) * (forward + backward - 2 * weights)
@@ -69,9 +71,11 @@ def bubble_seconds(schedule: Schedule, num_stages: int, times: ChunkTimes) -> fl
     return max(0.0, idle)
 
 
-def bubble_share(schedule: Schedule, num_stages: int, num_micro_batches: int) -> float:
+def bubble_share(schedule: Schedule, num_stages: int, num_micro_batches: int, num_pieces: int = 1) -> float:
     """The bubble over the work of a step; backward is two forward passes, one of them for the weights."""
     if num_stages == 1:
         return 0.0
+    if schedule is Schedule.INTERLEAVED:
+        return (num_stages - 1) / num_micro_batches / num_pieces
     times = ChunkTimes(forward=1.0, backward=2.0, backward_weights=1.0, overlapped=3.0)
     return bubble_seconds(schedule, num_stages, times) / (num_micro_batches * 3.0)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 
 from openbook.economics.plan.goodput import Schedule
 from openbook.errors import UserError, nearest
 from openbook.model.architecture import Architecture
 from openbook.model.shapes import ExpertFeedForward
+
+LONG_SEQUENCE = 8192
+"""Tokens above which sharing a sequence between ranks is looked at."""
+MAX_PIECES = 4
+"""Pieces of the network that an interleaved stage holds at most."""
 
 
 class Recompute(StrEnum):
@@ -23,11 +29,13 @@ class Recompute(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """`tp x pp x dp` devices; experts lie over `ep` of the `tp x dp` ranks of a stage."""
+    """`tp x pp x cp x dp` devices; experts lie over `ep` of the `tp x cp x dp` ranks of a stage."""
 
     tp: int = 1
     pp: int = 1
     ep: int = 1
+    cp: int = 1
+    """Context parallel: ranks that share each sequence."""
     dp: int = 1
     zero: int = 1
     """ZeRO stage: 1 divides the optimizer state over `dp`, 2 the gradients too, 3 the weights too."""
@@ -38,10 +46,21 @@ class Layout:
 
     @property
     def num_devices(self) -> int:
-        return self.tp * self.pp * self.dp
+        return self.tp * self.pp * self.cp * self.dp
+
+    def num_pieces(self, num_layers: int) -> int:
+        """Pieces of the network in each stage."""
+        if self.schedule is not Schedule.INTERLEAVED:
+            return 1
+        return max(1, min(MAX_PIECES, num_layers // self.pp))
+
+    @property
+    def num_replicas(self) -> int:
+        """Devices that hold the same part of the dense weights: gradients are reduced over them."""
+        return self.cp * self.dp
 
     def __str__(self) -> str:
-        ep = f" ep={self.ep}" if self.ep > 1 else ""
+        ep = (f" ep={self.ep}" if self.ep > 1 else "") + (f" cp={self.cp}" if self.cp > 1 else "")
         return (
             f"tp={self.tp} pp={self.pp}{ep} dp={self.dp} zero={self.zero} micro_batch={self.micro_batch} "
             f"recompute={self.recompute} schedule={self.schedule}"
@@ -55,6 +74,7 @@ class LayoutChoice:
     tp: int | None = None
     pp: int | None = None
     ep: int | None = None
+    cp: int | None = None
     zero: int | None = None
     micro_batch: int | None = None
     recompute: Recompute | None = None
@@ -76,12 +96,12 @@ def parse_layout(text: str) -> LayoutChoice:
             recompute = Recompute(value)
         elif key == "schedule" and value in list(Schedule):
             schedule = Schedule(value)
-        elif key in ("tp", "pp", "ep", "zero", "micro_batch") and value.isdigit():
+        elif key in ("tp", "pp", "ep", "cp", "zero", "micro_batch") and value.isdigit():
             numbers[key] = int(value)
         elif key == "dp":
             raise UserError("--layout dp: data parallel is what the devices leave", "leave dp out")
         else:
-            known = ["tp", "pp", "ep", "zero", "micro_batch", "recompute", "schedule"]
+            known = ["tp", "pp", "ep", "cp", "zero", "micro_batch", "recompute", "schedule"]
             mend = nearest(key, known) if key not in known else _values(key)
             raise UserError(f"--layout {part}: not understood", mend)
     return LayoutChoice(recompute=recompute, schedule=schedule, **numbers)
@@ -94,18 +114,25 @@ def _values(key: str) -> str:
 
 def check_choice(choice: LayoutChoice, architecture: Architecture, num_devices: int) -> None:
     """Raise UserError for a choice that no number of sequences could make possible."""
-    tp, pp, ep = choice.tp or 1, choice.pp or 1, choice.ep or 1
-    for name, value in (("tp", tp), ("pp", pp), ("ep", ep), ("micro_batch", choice.micro_batch or 1)):
+    tp, pp, ep, cp = choice.tp or 1, choice.pp or 1, choice.ep or 1, choice.cp or 1
+    for name, value in (
+        ("tp", tp),
+        ("pp", pp),
+        ("ep", ep),
+        ("cp", cp),
+        ("micro_batch", choice.micro_batch or 1),
+    ):
         if value < 1:
             raise UserError(f"--layout {name}={value}: at least 1")
     if choice.zero not in (None, 0, 1, 2, 3):
         raise UserError(f"--layout zero={choice.zero}: ZeRO has stages 0 to 3")
-    if num_devices % (tp * pp):
-        fits = nearest_divisor(num_devices, tp * pp)
-        fewer = max(1, num_devices // (tp * pp)) * tp * pp
+    if num_devices % (tp * pp * cp):
+        fits = nearest_divisor(num_devices, tp * pp * cp)
+        shared = f" x cp={cp}" if cp > 1 else ""
+        fewer = max(1, num_devices // (tp * pp * cp)) * tp * pp * cp
         raise UserError(
-            f"{num_devices:,} devices do not divide into tp={tp} x pp={pp}",
-            f"the nearest that do: tp x pp = {fits}, or --devices {fewer}",
+            f"{num_devices:,} devices do not divide into tp={tp} x pp={pp}{shared}",
+            f"the nearest that do: a product of {fits}, or --devices {fewer}",
         )
     heads = min(group.layer.attention.num_heads for group in architecture.groups)
     if heads % tp:
@@ -141,27 +168,44 @@ def check_experts(ep: int, architecture: Architecture, num_ranks: int) -> None:
 
 
 def candidates(
-    architecture: Architecture, num_devices: int, choice: LayoutChoice, *, can_select: bool
+    architecture: Architecture,
+    num_devices: int,
+    choice: LayoutChoice,
+    *,
+    sequence_length: int,
+    recomputes: Sequence[Recompute],
 ) -> Iterator[Layout]:
-    """Layouts worth looking at within a choice. `can_select`: whether recomputing attention alone pays."""
+    """Layouts worth looking at within a choice. Long sequences may lie over several ranks."""
     heads = min(group.layer.attention.num_heads for group in architecture.groups)
     experts = num_experts(architecture)
+    shares = [1, 4, 16] if sequence_length > LONG_SEQUENCE else [1]
+    if choice.recompute is not None:
+        recomputes = [choice.recompute]
     for tp in _free(choice.tp, [t for t in (1, 2, 4, 8) if heads % t == 0 and num_devices % t == 0]):
         for pp in _free(choice.pp, _stage_counts(num_devices // tp, architecture.num_layers)):
-            if num_devices % (tp * pp):
-                continue
-            dp = num_devices // (tp * pp)
-            for ep in _free(choice.ep, _expert_ranks(experts, tp * dp)):
-                schedule = choice.schedule or _schedule(pp, ep, choice)
-                for zero in _free(choice.zero, [1] if dp == 1 else [1, 3] if pp == 1 else [1]):
-                    for micro_batch in _free(choice.micro_batch, [1, 4]):
-                        yield from (
-                            Layout(
-                                tp=tp, pp=pp, ep=ep, dp=dp, zero=zero, micro_batch=micro_batch,
-                                recompute=recompute, schedule=schedule,
-                            )
-                            for recompute in _recomputes(choice, can_select)
-                        )  # fmt: skip
+            for cp in _free(choice.cp, shares):
+                if num_devices % (tp * pp * cp):
+                    continue
+                dp = num_devices // (tp * pp * cp)
+                for ep in _free(choice.ep, _expert_ranks(experts, tp * cp * dp)):
+                    schedule = choice.schedule or _schedule(pp, ep)
+                    zeros = [1, 3] if pp == 1 and dp * cp > 1 else [1]
+                    for zero, micro_batch, recompute in product(
+                        _free(choice.zero, zeros),
+                        _free(choice.micro_batch, [1, 4] if cp == 1 else [1]),
+                        recomputes,
+                    ):
+                        yield Layout(
+                            tp=tp,
+                            pp=pp,
+                            ep=ep,
+                            cp=cp,
+                            dp=dp,
+                            zero=zero,
+                            micro_batch=micro_batch,
+                            recompute=recompute,
+                            schedule=schedule,
+                        )
 
 
 def num_experts(architecture: Architecture) -> int:
@@ -197,16 +241,8 @@ def _expert_ranks(experts: int, num_ranks: int) -> list[int]:
     return [ep for ep in (1, 8, 16, 64) if ep == 1 or (experts and experts % ep == 0 and num_ranks % ep == 0)]
 
 
-def _schedule(pp: int, ep: int, choice: LayoutChoice) -> Schedule:
-    """Experts across stages want the schedule that hides their exchange; everybody else has 1F1B."""
-    return Schedule.DUALPIPE if pp > 2 and pp % 2 == 0 and ep > 8 else Schedule.ONE_F_ONE_B
-
-
-def _recomputes(choice: LayoutChoice, can_select: bool) -> list[Recompute]:
-    if choice.recompute is not None:
-        return [choice.recompute]
-    return (
-        [Recompute.NONE, Recompute.SELECTIVE, Recompute.FULL]
-        if can_select
-        else [Recompute.NONE, Recompute.FULL]
-    )
+def _schedule(pp: int, ep: int) -> Schedule:
+    """Experts across nodes want the schedule that hides their exchange; everybody else interleaves."""
+    if pp > 2 and pp % 2 == 0 and ep > 8:
+        return Schedule.DUALPIPE
+    return Schedule.INTERLEAVED if pp > 1 else Schedule.ONE_F_ONE_B

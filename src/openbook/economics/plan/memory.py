@@ -87,12 +87,12 @@ def training_memory(architecture: Architecture, shape: TrainingShape, layout: La
     per_parameter = state_bytes(shape.precision)
     dense, experts = local_parameters(architecture, layout)
     copies = 2 if layout.schedule is Schedule.DUALPIPE and layout.pp > 1 else 1
-    expert_dp = max(1, layout.dp * layout.tp // layout.ep)
+    expert_dp = max(1, layout.num_replicas * layout.tp // layout.ep)
 
     def spread(num_bytes: float, from_stage: int) -> float:
         if layout.zero < from_stage:
             return num_bytes * (dense + experts)
-        return num_bytes * (dense / layout.dp + experts / expert_dp)
+        return num_bytes * (dense / layout.num_replicas + experts / expert_dp)
 
     weights = spread(per_parameter.weights * copies, 3)
     if layout.zero == 3:
@@ -107,7 +107,7 @@ def training_memory(architecture: Architecture, shape: TrainingShape, layout: La
         * architecture.vocab_size
         * 4
         * LOGIT_COPIES
-        / layout.tp,
+        / (layout.tp * layout.cp),
     )
 
 
@@ -165,9 +165,13 @@ def layer_activation_bytes(
 
 
 def _activations(architecture: Architecture, shape: TrainingShape, layout: Layout) -> float:
-    tokens = shape.sequence_length * layout.micro_batch / layout.tp
+    tokens = shape.sequence_length * layout.micro_batch / (layout.tp * layout.cp)
     share = stage_layers(architecture, layout) / architecture.num_layers
-    in_flight = layout.pp + 1 if layout.schedule is Schedule.DUALPIPE and layout.pp > 1 else layout.pp
+    in_flight = float(layout.pp)
+    if layout.schedule is Schedule.DUALPIPE and layout.pp > 1:
+        in_flight += 1
+    if layout.schedule is Schedule.INTERLEAVED:
+        in_flight += (layout.pp - 1) / layout.num_pieces(architecture.num_layers)
     kept, at_work = _kept_bytes(architecture, shape, layout.recompute)
     return tokens * (kept * share * in_flight + at_work)
 

@@ -11,6 +11,7 @@ from openbook.economics.plan.band import Band
 from openbook.economics.plan.calibration import Calibration
 from openbook.economics.plan.cost import OWN, PROGRAMME, RENT, Cost, energy
 from openbook.economics.plan.efficiency import matmul_share
+from openbook.economics.plan.goodput import bubble_share
 from openbook.economics.plan.plan import TrainingForecast
 from openbook.economics.plan.search import USABLE_MEMORY
 from openbook.economics.plan.stages import StageForecast
@@ -110,12 +111,11 @@ def layout_json(found: TrainingForecast) -> dict[str, Any]:
     layout = found.placement.layout
     micro = layout.micro_batch * found.shape.sequence_length * layout.dp
     num_micro = max(1, round(found.placement.batch_tokens / micro))
-    from openbook.economics.plan.goodput import bubble_share
-
     return {
         "tp": layout.tp,
         "pp": layout.pp,
         "ep": layout.ep,
+        "cp": layout.cp,
         "dp": layout.dp,
         "zero": layout.zero,
         "micro_batch": layout.micro_batch,
@@ -123,7 +123,12 @@ def layout_json(found: TrainingForecast) -> dict[str, Any]:
         "batch_tokens": found.placement.batch_tokens,
         "recompute": str(layout.recompute),
         "schedule": str(layout.schedule),
-        "bubble_share": bubble_share(layout.schedule, layout.pp, num_micro),
+        "bubble_share": bubble_share(
+            layout.schedule,
+            layout.pp,
+            num_micro,
+            layout.num_pieces(found.request.architecture.num_layers),
+        ),
         "fused_attention": found.shape.fused_attention,
         "chosen": "automatically" if found.request.layout.is_free else "as asked, the rest automatically",
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from openbook.economics.accelerators import Accelerator
 from openbook.economics.plan.calibration import Calibration
 from openbook.economics.plan.efficiency import Machine, TokenTime, token_time
-from openbook.economics.plan.layout import Layout, LayoutChoice, candidates, check_choice
-from openbook.economics.plan.memory import DeviceMemory, TrainingShape, training_memory
+from openbook.economics.plan.layout import Layout, LayoutChoice, Recompute, candidates, check_choice
+from openbook.economics.plan.memory import DeviceMemory, TrainingShape, state_bytes, training_memory
 from openbook.errors import UserError
 from openbook.model.architecture import Architecture
 
@@ -65,12 +66,32 @@ def _placements(job: Job, choice: LayoutChoice) -> list[tuple[Layout, DeviceMemo
     memory = job.accelerator.memory_bytes
     limit = float("inf") if memory is None else memory.value * USABLE_MEMORY
     found = []
-    layouts = candidates(job.architecture, job.num_devices, choice, can_select=job.shape.fused_attention)
+    layouts = _candidates(job, choice)
     for layout in layouts:
         held = training_memory(job.architecture, job.shape, layout)
         if held.total <= limit:
             found.append((layout, held))
     return found
+
+
+def _candidates(job: Job, choice: LayoutChoice) -> Iterator[Layout]:
+    return candidates(
+        job.architecture,
+        job.num_devices,
+        choice,
+        sequence_length=job.shape.sequence_length,
+        recomputes=_recomputes(job),
+    )
+
+
+def _recomputes(job: Job) -> list[Recompute]:
+    """What may be computed again; before fused attention all was, where memory was short (2205.05198)."""
+    if job.shape.fused_attention:
+        return list(Recompute)
+    held = job.architecture.parameters_total * state_bytes(job.shape.precision).total
+    limit = job.accelerator.memory_bytes
+    is_short = limit is not None and held > limit.value
+    return [Recompute.FULL] if is_short else [Recompute.NONE, Recompute.FULL]
 
 
 def _fitting(job: Job, choice: LayoutChoice, figures: Calibration) -> Placement | None:
@@ -104,7 +125,7 @@ def _batch(job: Job, layout: Layout) -> float:
 
 def _nearest(job: Job, choice: LayoutChoice, figures: Calibration) -> Placement | None:
     """The fitting layout with the fewest changes: one field freed at a time, then all."""
-    for field in ("recompute", "micro_batch", "zero", "ep", "pp", "tp"):
+    for field in ("recompute", "micro_batch", "zero", "cp", "ep", "pp", "tp"):
         if getattr(choice, field) is not None:
             found = _fitting(job, replace(choice, **{field: None}), figures)
             if found is not None:
@@ -124,7 +145,7 @@ def _more_devices(job: Job, figures: Calibration) -> str:
 
 
 def _shortage(job: Job, choice: LayoutChoice) -> str:
-    layouts = candidates(job.architecture, job.num_devices, choice, can_select=job.shape.fused_attention)
+    layouts = _candidates(job, choice)
     needs = [training_memory(job.architecture, job.shape, layout).total for layout in layouts]
     limit = job.accelerator.memory_bytes
     has = limit.value / 1e9 if limit else 0.0
@@ -134,10 +155,10 @@ def _shortage(job: Job, choice: LayoutChoice) -> str:
 
 
 def _given(layout: Layout) -> str:
-    ep = f",ep={layout.ep}" if layout.ep > 1 else ""
+    ep = (f",ep={layout.ep}" if layout.ep > 1 else "") + (f",cp={layout.cp}" if layout.cp > 1 else "")
     return f"tp={layout.tp},pp={layout.pp}{ep},zero={layout.zero},recompute={layout.recompute}"
 
 
 def _shown(choice: LayoutChoice) -> str:
-    names = ("tp", "pp", "ep", "zero", "micro_batch", "recompute", "schedule")
+    names = ("tp", "pp", "ep", "cp", "zero", "micro_batch", "recompute", "schedule")
     return ",".join(f"{name}={getattr(choice, name)}" for name in names if getattr(choice, name) is not None)

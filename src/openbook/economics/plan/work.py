@@ -45,6 +45,8 @@ class LayerWork:
     head_dim: float
     inner_width: float
     """Activation outputs of the feed-forward network for one token."""
+    cache_elements: int = 0
+    """Of keys and values: what ranks that share a sequence pass around."""
     num_experts_per_tok: int = 0
     num_experts: int = 0
 
@@ -68,6 +70,7 @@ def layer_works(architecture: Architecture, sequence_length: int) -> tuple[Layer
                 num_heads=attention.num_heads,
                 head_dim=attention.score_dims / 2,
                 inner_width=_inner_width(layer),
+                cache_elements=attention.cache_elements,
                 num_experts_per_tok=feed.num_experts_per_tok if isinstance(feed, ExpertFeedForward) else 0,
                 num_experts=feed.num_experts if isinstance(feed, ExpertFeedForward) else 0,
             )
