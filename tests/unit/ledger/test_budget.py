@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -19,8 +19,9 @@ DOLLAR = 10**9
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Book:
-    return Book.open(tmp_path / "ledger.db", busy_timeout_seconds=60)
+def book(location: str) -> Iterator[Book]:
+    with Book.open(location, busy_timeout_seconds=60) as book:
+        yield book
 
 
 def test_what_is_held_is_not_free_and_what_was_not_spent_is_free_again(book: Book) -> None:
@@ -84,7 +85,7 @@ def spend_until_refused(location: str, seed: int) -> tuple[int, int]:
     return spent, num_exceeded
 
 
-def check_64_clients(location: str) -> None:
+def test_64_clients_at_once_never_exceed_the_cap(location: str) -> None:
     with Book.open(location) as book:
         budget = Budget.open(book, "shared", parse_cap("1500 tokens"))
         with ThreadPoolExecutor(64) as pool:
@@ -95,12 +96,7 @@ def check_64_clients(location: str) -> None:
         assert state.held == 0 and budget.open_holds() == ()
 
 
-def test_64_clients_at_once_never_exceed_the_cap(tmp_path: Path) -> None:
-    check_64_clients(str(tmp_path / "ledger.db"))
-
-
-def test_processes_share_a_budget_and_one_that_is_killed_leaves_its_hold(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
+def test_processes_share_a_budget_and_one_that_is_killed_leaves_its_hold(location: str) -> None:
     code = (
         "import os, signal, sys\n"
         "from openbook.ledger.book import Book\n"
@@ -110,9 +106,9 @@ def test_processes_share_a_budget_and_one_that_is_killed_leaves_its_hold(tmp_pat
         "budget.hold(20, holder='lost')\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    with Book.open(path) as book:
+    with Book.open(location) as book:
         budget = Budget.open(book, "shared", parse_cap("60 tokens"))
-        clients = [subprocess.Popen([sys.executable, "-c", code, str(path)]) for _ in range(2)]
+        clients = [subprocess.Popen([sys.executable, "-c", code, location]) for _ in range(2)]
         assert [client.wait() for client in clients] == [-9, -9]
         state = budget.state()
         assert (state.spent, state.held, state.left) == (8, 40, 12)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -55,8 +55,9 @@ SERVER = Hardware(
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Book:
-    return Book.open(tmp_path / "ledger.db")
+def book(location: str) -> Iterator[Book]:
+    with Book.open(location, busy_timeout_seconds=60) as book:
+        yield book
 
 
 def used(

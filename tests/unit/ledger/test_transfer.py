@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -36,8 +37,9 @@ CSV = """date,account,quantity,unit,price,source,note,programme,id
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Book:
-    return Book.open(tmp_path / "ledger.db")
+def book(location: str) -> Iterator[Book]:
+    with Book.open(location, busy_timeout_seconds=60) as book:
+        yield book
 
 
 def file(folder: Path, text: str, name: str = "costs.csv") -> Path:
@@ -252,10 +254,11 @@ def test_the_columns_are_those_of_focus_and_add_up_without_counting_twice(book: 
     assert {row["BillingCurrency"] for row in rows} == {"USD"}
 
 
-PROVIDER = """BilledCost,BillingCurrency,ChargePeriodStart,ChargePeriodEnd,ServiceCategory,ProviderName,InvoiceId,\
+PROVIDER = """\
+BilledCost,BillingCurrency,ChargePeriodStart,ChargePeriodEnd,ServiceCategory,ProviderName,InvoiceId,\
 ChargeDescription,PricingQuantity,PricingUnit,ContractedUnitPrice
 29.50,USD,2026-05-01T00:00:00Z,2026-05-01T10:00:00Z,Compute,Cloud,7,H100 on demand,10,Hours,2.95
-3.285,USD,2026-05-01T00:00:00Z,2026-05-02T00:00:00Z,AI and Machine Learning,Cloud,7,tokens out,1.5,1000000 Tokens,2.19
+3.285,USD,2026-05-01T00:00:00Z,2026-05-02T00:00:00Z,AI and Machine Learning,Cloud,7,tokens,1.5,1000000 Tokens,2.19
 4.00,USD,2026-05-01T00:00:00Z,2026-06-01T00:00:00Z,Storage,Cloud,7,disk,200,GB-Months,0.02
 -1.00,USD,2026-05-01T00:00:00Z,2026-06-01T00:00:00Z,Other,Cloud,7,goodwill,,,
 8.00,USD,2026-05-01T00:00:00Z,2026-05-01T10:00:00Z,Compute,Cloud,7,with a discount,10,Hours,2.95
