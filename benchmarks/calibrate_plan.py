@@ -56,43 +56,39 @@ def product_rate(rows: int, columns: int, inner: int) -> float:
 HEAD = """\
 # How well the forecast knows itself
 
-Written by `python benchmarks/calibrate_plan.py --write`. `openbook plan` predicts the utilisation of a run from
-its parts ([the decision](../decisions/0015-efficiency-model.md)). Two figures are fitted, to the five runs below
-and to no other; every other figure is a measurement of a component or marked as ours, in
-`src/openbook/economics/data/calibration.toml`. Layout and batch are chosen by the forecast, as for a user.
+Written by `python benchmarks/calibrate_plan.py --write`. `openbook plan` predicts the utilisation
+of a run from its parts ([the decision](../decisions/0015-efficiency-model.md)). Two figures are
+fitted, to the five runs below and to no other; every other figure is a measurement of a component
+or marked as ours, in `src/openbook/economics/data/calibration.toml`. Layout and batch are chosen by
+the forecast, as for a user.
 
 ## By case
 """
 CASES = """\
-
-MFU is over the dense bf16 peak with causal attention at half. The error is that of the device-hours, lost ones
-included, positive where the forecast is too high.
+MFU is over the dense bf16 peak with causal attention at half. The error is that of the
+device-hours, lost ones included, positive where the forecast is too high.
 """
 COMPONENTS = """\
-
 ## By component
 
 Where the model says that the time of each run goes:
 """
 PRODUCTS = """\
-
-Matrix products: FP8 on an H800 as published by DeepGEMM, against arithmetic at 70.9 % of the peak plus the
-bytes that move. Nothing is fitted here.
+Matrix products: FP8 on an H800 as published by DeepGEMM, against arithmetic at 70.9 % of the peak
+plus the bytes that move. Nothing is fitted here.
 """
 ATTENTION_BY_LENGTH = """\
-
-Fused attention by length, without a mask: rate over the rate at 16,384 tokens on an H100, against
-s / (s + 230). With a mask half of the work is there, and the length of half rate doubles.
+Fused attention by length, without a mask: rate over the rate at 16,384 tokens on an H100, against s
+/ (s + 230). With a mask half of the work is there, and the length of half rate doubles.
 """
 TAIL = """\
-
 ## What the calibration does not reach
 
-- The exponent of scale rests on one small run. It leans on a prior of 0.05 +- 0.03 (ten times the devices cost
-  12 %); with TinyLlama left out only the prior is left. Beyond 2,048 devices half of the exponent goes on: a
-  figure of ours, as no run says.
-- One mixture of experts, one FP8 run, no V100, no AMD, none beyond 2,048 devices, none longer than 4,096 tokens.
-  Each of these widens the band by a figure under `[spread]`, marked as ours.
+- The exponent of scale rests on one small run. It leans on a prior of 0.05 +- 0.03 (ten times the
+  devices cost 12 %); with TinyLlama left out only the prior is left. Beyond 2,048 devices half of
+  the exponent goes on: a figure of ours, as no run says.
+- One mixture of experts, one FP8 run, no V100, no AMD, none beyond 2,048 devices, none longer than
+  4,096 tokens. Each of these widens the band by a figure under `[spread]`, marked as ours.
 - How many devices made Llama-2 is not published; the paper speaks of about 2,000, taken as 2,048.
 """
 
@@ -105,10 +101,10 @@ def page() -> str:
     left_out = leave_one_out(runs, figures)
     seen = [predict(run, fitted) for run in runs]
     said = f"""
-Fitted to all five: overhead {fitted[OVERHEAD]:.4f}, scale exponent {fitted[EXPONENT]:.4f}. Without DeepSeek-V3:
-{blind[OVERHEAD]:.4f} and {blind[EXPONENT]:.4f}. Root mean square of the errors left out, in logarithms:
-{_rms(list(left_out.values())):.3f}; the band takes {figures["spread.base"]:.2f}, because the runs that it is meant
-for are more varied than these five.
+Fitted to all five: overhead {fitted[OVERHEAD]:.4f}, scale exponent {fitted[EXPONENT]:.4f}. Without
+DeepSeek-V3: {blind[OVERHEAD]:.4f} and {blind[EXPONENT]:.4f}. Root mean square of the errors left out, in
+logarithms: {_rms(list(left_out.values())):.3f}; the band takes {figures["spread.base"]:.2f}, because the runs
+that it is meant for are more varied than these five.
 """
     tables = (HEAD, _cases(seen, left_out), CASES, said, COMPONENTS, _components(seen))
     checks = (PRODUCTS, _products(), ATTENTION_BY_LENGTH, _attention(), TAIL)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from openbook.cli.app import app
 
 HEAVY = ("torch", "pydantic", "sqlalchemy", "numpy", "rich", "matplotlib", "reasoning_gym")
 MOST_SECONDS = 0.3
+MOST_SECONDS_OF_A_PLAN = 0.5
+V3 = str(Path(__file__).resolve().parents[1] / "fixtures" / "configs" / "deepseek-v3.json")
 
 # Runs the command in a fresh process and tells what it loaded and how long its processor time was.
 PROBE = """
@@ -41,9 +44,9 @@ def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 COMMANDS = dict(walk(get_command(app)))
 
 
-def ask_for_help(words: tuple[str, ...]) -> dict[str, Any]:
+def ask(words: tuple[str, ...]) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-c", PROBE % (HEAVY,), *words, "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROBE % (HEAVY,), *words], capture_output=True, text=True, check=True
     )
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
@@ -53,10 +56,26 @@ def ask_for_help(words: tuple[str, ...]) -> dict[str, Any]:
     "words", [(), ("run",), ("runs",), ("plan",), ("eval",), ("checkpoint", "show")], ids=str
 )
 def test_help_comes_at_once_and_loads_nothing_heavy(words: tuple[str, ...]) -> None:
-    answers = [ask_for_help(words) for _ in range(2)]
+    answers = [ask((*words, "--help")) for _ in range(2)]
     assert all(answer["code"] == 0 and not answer["loaded"] for answer in answers)
     assert f"Usage: {' '.join(('openbook', *words))}" in answers[0]["text"]
     assert min(answer["seconds"] for answer in answers) < MOST_SECONDS
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (V3, "--tokens", "14.8e12", "--accelerator", "h800", "--devices", "2048", "--precision", "fp8"),
+        (V3, "--tokens", "14.8e12"),
+        ("plan/r1",),
+    ],
+    ids=["run", "defaults", "recipe"],
+)
+def test_a_plan_comes_at_once_and_loads_no_torch(words: tuple[str, ...]) -> None:
+    answers = [ask(("plan", *words, "--json")) for _ in range(3)]
+    assert all(answer["code"] == 0 for answer in answers)
+    assert not {"torch", "numpy", "sqlalchemy", "matplotlib", "rich"} & set(answers[0]["loaded"])
+    assert min(answer["seconds"] for answer in answers) < MOST_SECONDS_OF_A_PLAN
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words) or "openbook")
