@@ -92,7 +92,7 @@ def mirr(flows: Flows, finance_rate: Rate, reinvest_rate: Rate) -> Floats:
 
 
 def payback(flows: Flows) -> Floats:
-    """Years until the flows have added up to zero for the first time, straight within a year; NaN if never."""
+    """Years until the flows first add up to zero, straight within a year; NaN if never."""
     flows = np.asarray(flows, dtype=np.float64)
     total = flows[..., 0].copy()
     years = np.where(total >= 0, 0.0, np.nan)
