@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from openbook.cli.speaker import Speaker
     from openbook.engine.types import Generation, Generator, SamplingParams
-    from openbook.evals.evaluate import EvalConfig
+    from openbook.evals.config import EvalConfig
     from openbook.evals.scorecard import Scorecard
     from openbook.runs.run import Run
     from openbook.runs.stop import StopSignal
@@ -69,7 +69,7 @@ def evaluate(
     from openbook.cli.speaker import Speaker
     from openbook.cli.tasks import find_family
     from openbook.config import parse, read_overrides
-    from openbook.evals.evaluate import EvalConfig
+    from openbook.evals.config import EvalConfig
     from openbook.evals.scorecard import scorecard_to_json
 
     dials = read_overrides(overrides or [])

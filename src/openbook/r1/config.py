@@ -9,10 +9,10 @@ from typing import Literal
 from openbook.config import config
 from openbook.data.config import ConversationConfig, CorpusConfig, TextConfig
 from openbook.engine.config import Decode, Weights
-from openbook.evals.evaluate import EvalConfig
+from openbook.evals.config import EvalConfig
 from openbook.model.config import ModelConfig
 from openbook.rl.config import RLConfig
-from openbook.rl.curriculum import CurriculumConfig
+from openbook.rl.curriculum_config import CurriculumConfig
 from openbook.tasks.courtesy import CourtesyConfig
 from openbook.tasks.registry import FamilyConfig, MixedConfig
 from openbook.tasks.words import Language

@@ -14,7 +14,8 @@ from openbook.r1.exam import examine, probe
 from openbook.r1.frame import Frame, Work, stage_checkpoint
 from openbook.r1.judges import rule_judge, training_problems
 from openbook.r1.learn import Arena, reinforce
-from openbook.rl.curriculum import Curriculum, CurriculumConfig
+from openbook.rl.curriculum import Curriculum
+from openbook.rl.curriculum_config import CurriculumConfig
 from openbook.rl.step import Environment
 from openbook.tasks.mixed import MixedFamily
 from openbook.tasks.problem import Family, Split

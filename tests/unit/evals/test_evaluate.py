@@ -12,7 +12,8 @@ import pytest
 from openbook.config import parse as parse_config
 from openbook.engine.types import Completion, FinishReason, Generation, SamplingParams
 from openbook.errors import UserError
-from openbook.evals.evaluate import EvalConfig, EvalSample, Subject, evaluate, sample_to_json
+from openbook.evals.config import EvalConfig
+from openbook.evals.evaluate import EvalSample, Subject, evaluate, sample_to_json
 from openbook.evals.scorecard import Scorecard, headline, scorecard_from_json, scorecard_to_json
 from openbook.runs.usage import Usage
 from openbook.tasks.chain import ChainConfig, ChainFamily

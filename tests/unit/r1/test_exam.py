@@ -11,7 +11,7 @@ import pytest
 
 from openbook.engine.engine import Engine
 from openbook.errors import Interrupted
-from openbook.evals.evaluate import EvalConfig
+from openbook.evals.config import EvalConfig
 from openbook.model.checkpoint import Checkpoint
 from openbook.r1.config import ExamConfig
 from openbook.r1.exam import SAMPLES_FILE, exam_problems, examine, probe

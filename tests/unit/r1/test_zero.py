@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from openbook.evals.evaluate import EvalConfig
+from openbook.evals.config import EvalConfig
 from openbook.model.checkpoint import Checkpoint
 from openbook.r1.config import ExamConfig, MachineConfig, ReinforceConfig
 from openbook.r1.frame import Frame

@@ -12,13 +12,13 @@ import pytest
 
 from openbook.config import dump, parse
 from openbook.errors import Interrupted, UserError
-from openbook.evals.evaluate import EvalConfig
+from openbook.evals.config import EvalConfig
 from openbook.model.checkpoint import Checkpoint
 from openbook.r1.config import ExamConfig, MachineConfig, ReinforceConfig
 from openbook.r1.frame import Frame
 from openbook.r1.zero import reinforce_by_rule
 from openbook.rl.config import RLConfig
-from openbook.rl.curriculum import CurriculumConfig
+from openbook.rl.curriculum_config import CurriculumConfig
 from openbook.runs.progress import Silence
 from openbook.runs.run import Run
 from openbook.runs.stop import StopSignal

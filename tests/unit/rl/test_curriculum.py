@@ -11,7 +11,8 @@ import pytest
 
 from openbook.config import parse
 from openbook.errors import UserError
-from openbook.rl.curriculum import Curriculum, CurriculumConfig
+from openbook.rl.curriculum import Curriculum
+from openbook.rl.curriculum_config import CurriculumConfig
 from openbook.rl.types import Group, Rollout
 from openbook.tasks.problem import Outcome, Problem, Split
 
