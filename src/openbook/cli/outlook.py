@@ -52,6 +52,22 @@ def outlook(
     return forecast(plans, past, basis, _price(prices, setting.device))
 
 
+def planned(
+    recipe: Recipe, inputs: Mapping[str, Path] | None = None, *, insists: bool = False
+) -> Forecast | None:
+    """The forecast of a recipe for whoever only looks; None, with a line on stderr, where there is none.
+
+    Raises that line as a UserError for whoever `insists`.
+    """
+    try:
+        return outlook(recipe, inputs)
+    except UserError as error:
+        if insists:
+            raise
+        print(f"no forecast: {error}", file=sys.stderr)
+        return None
+
+
 def setting_of(machine: Any) -> Setting:
     """The host, the device and the threads that a recipe's `[machine]` comes to here."""
     from openbook.economics.local.forecast import Setting

@@ -11,8 +11,9 @@ from openbook.config import parse_schema
 from openbook.economics.local.history import PastRun, read_past_run
 from openbook.economics.local.stages import StagePlan
 from openbook.errors import UserError
+from openbook.model.config import ModelConfig
 from openbook.r1.schemas import SCHEMAS
-from openbook.r1.workload import Models, read_model, stage_plans
+from openbook.r1.workload import read_model, stage_plans
 from openbook.runs.run import Run
 from openbook.runs.store import find_runs
 
@@ -39,7 +40,8 @@ class PastReader:
     """Reads runs as past runs, each launch once."""
 
     def __init__(self) -> None:
-        self._plans: dict[tuple[Path, str], tuple[StagePlan, ...]] = {}
+        self._records: dict[Path, dict[str, Any]] = {}
+        self._plans: dict[tuple[Path, ModelConfig | None], dict[str, StagePlan]] = {}
 
     def read(self, run: Run) -> PastRun | None:
         """The run with its plan; None for one that was started otherwise, or that is damaged."""
@@ -54,28 +56,29 @@ class PastReader:
         launch = _launch(run.folder)
         if launch is None:
             return None
-        model = read_model(run.checkpoint_folder)
-        key = (launch, "" if model is None else str(model))
+        if launch not in self._records:
+            self._records[launch] = json.loads(launch.read_text(encoding="utf-8"))
+        record = self._records[launch]
+        # What a stage makes has the shape of what it began with; a story from nothing says it all itself.
+        result = None if "model" in record["config"] else read_model(run.checkpoint_folder)
+        key = (launch, result)
         if key not in self._plans:
-            self._plans[key] = launched_plans(json.loads(launch.read_text(encoding="utf-8")), run)
-        plans = {plan.name: plan for plan in self._plans[key]}
-        return plans.get(run.manifest.stage)
+            self._plans[key] = {plan.name: plan for plan in launched_plans(record, result)}
+        return self._plans[key].get(run.manifest.stage)
 
 
-def launched_plans(record: dict[str, Any], run: Run | None = None) -> tuple[StagePlan, ...]:
-    """The plans of a launch; networks that it does not describe are read from its inputs, or a result."""
+def launched_plans(record: dict[str, Any], result: ModelConfig | None = None) -> tuple[StagePlan, ...]:
+    """The plans of a launch; networks that it does not describe are read from its inputs, or are `result`."""
     config = parse_schema(SCHEMAS[record["verb"]], record["config"])
-    models: dict[str, Any] = {}
-    result = None if run is None else read_model(run.checkpoint_folder)
+    models: dict[str, ModelConfig] = {}
     for role in ("base", "teacher"):
         path = record.get("inputs", {}).get(role)
         model = read_model(Path(path)) if path else None
         if model is None and (role == "base" or path):
-            model = result  # what a stage makes has the shape of what it began with
+            model = result
         if model is not None:
             models[role] = model
-    known: Models = models
-    return stage_plans(record["verb"], config, known)
+    return stage_plans(record["verb"], config, models)
 
 
 def _launch(folder: Path) -> Path | None:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from openbook.economics.local.history import PastRun, evidence_of
 from openbook.economics.local.lengths import Expected, expect, scaled
-from openbook.economics.local.speed import Speed, fitted
+from openbook.economics.local.speed import Evidence, Speed, fitted
 from openbook.economics.local.stage_work import Amount, Lengths, Part, Tokens, stage_amounts
 from openbook.economics.local.stages import StagePlan
 from openbook.economics.local.work import Work
@@ -25,6 +25,8 @@ from openbook.runs.machine_profile import MEASURE, MachineProfile
 
 Z80 = 1.2816
 """Standard deviations from the middle to each end of an 80 % band."""
+OTHER_THREADS_SPREAD = 0.25
+"""The same where past runs had another number of threads."""
 PROFILE_SPREAD = 0.35
 """Relative standard deviation of a time from a profile alone: the band is a factor of 1.57 either way."""
 SPREAD_FLOOR = 0.05
@@ -155,38 +157,44 @@ class Forecast:
 def basis_of(profile: MachineProfile | None, past: Sequence[PastRun], setting: Setting) -> Basis:
     """How fast this machine is, from its profile and the runs in `past` that ran in the same setting.
 
+    Where none did, runs with other threads are taken, their times scaled by what the profile says of those.
+
     Raises UserError where there is neither.
     """
-    alike = [one for one in past if is_alike(one, setting)]
     on_gpu = setting.device != "cpu"
-    if profile is None and not alike:
+    here = [
+        run for run in past if (run.host, run.device) == (setting.host, setting.device) and run.cpu_seconds
+    ]
+    alike = [run for run in here if is_alike(run, setting)]
+    known = alike or here
+    if profile is None and not known:
         raise UserError("this machine has not been measured and no run on it is known", f"run `{MEASURE}`")
-    if on_gpu and not alike:
+    if on_gpu and not known:
         raise UserError(
             f"no run on {setting.device} is known, and a machine profile is of its processors",
             "run a small recipe on it first",
         )
-    busy = 1 + BUSY_SHARE * (setting.num_threads - 1)
-    prior = (
-        _generic_speed(alike)
-        if profile is None
-        else Speed.of_profile(profile, num_threads=setting.num_threads) * (1.0 if on_gpu else busy)
-    )
-    evidence = [one for run in alike for one in evidence_of(run, by_device_time=on_gpu)]
+    prior = _prior(profile, known, setting.num_threads, on_gpu=on_gpu)
+    evidence: list[Evidence] = []
+    for run in known:
+        own = prior if run in alike else _prior(profile, known, run.num_threads, on_gpu=on_gpu)
+        for one in evidence_of(run, by_device_time=on_gpu):
+            scaled = one.seconds * prior.seconds(one.work) / own.seconds(one.work)
+            evidence.append(replace(one, seconds=scaled))
     speed = fitted(prior, evidence)
-    cpu = sum(run.cpu_seconds for run in alike)
-    device = sum(run.device_seconds for run in alike)
-    ratio = device / cpu if cpu and device else 1 / busy
+    cpu, device = sum(run.cpu_seconds for run in alike), sum(run.device_seconds for run in alike)
+    ratio = device / cpu if cpu and device else 1 / _busy(setting.num_threads)
+    spread = _spread(speed, alike, on_gpu=on_gpu) if alike or not here else OTHER_THREADS_SPREAD
     return Basis(
         setting=setting,
         speed=speed,
         device_share=1.0 if on_gpu else ratio,
         cpu_share=1 / ratio if on_gpu else 1.0,
-        spread=_spread(speed, alike, on_gpu=on_gpu),
-        run_ids=tuple(run.run_id for run in alike),
+        spread=spread,
+        run_ids=tuple(run.run_id for run in known),
         measured_on=None if profile is None else profile.measured_on,
-        process_bytes=_process_bytes(alike),
-        seen=tuple(run.plan.settings for run in alike if run.plan.settings),
+        process_bytes=_process_bytes(known),
+        seen=tuple(run.plan.settings for run in known if run.plan.settings),
     )
 
 
@@ -294,12 +302,22 @@ def _spread(speed: Speed, alike: Sequence[PastRun], *, on_gpu: bool) -> float:
     return math.sqrt(SPREAD_FLOOR**2 + left_over**2 + ONE_RUN_SPREAD**2 / len(errors))
 
 
-def _generic_speed(alike: Sequence[PastRun]) -> Speed:
-    """Without a profile: the proportions of the constants, scaled to the runs there are."""
+def _prior(
+    profile: MachineProfile | None, known: Sequence[PastRun], num_threads: int, *, on_gpu: bool
+) -> Speed:
+    """Processor seconds by the profile; without one the proportions of the constants, scaled to the runs."""
+    if profile is not None:
+        speed = Speed.of_profile(profile, num_threads=num_threads)
+        return speed * (1.0 if on_gpu else _busy(num_threads))
     speed = Speed.typical()
-    total = sum(run.cpu_seconds for run in alike)
-    reckoned = sum(speed.seconds(run.work) for run in alike)
+    total = sum(run.device_seconds if on_gpu else run.cpu_seconds for run in known)
+    reckoned = sum(speed.seconds(run.work) for run in known)
     return speed * (total / reckoned if reckoned else 1.0)
+
+
+def _busy(num_threads: int) -> float:
+    """Processors at work for so many threads, on average."""
+    return 1 + BUSY_SHARE * (num_threads - 1)
 
 
 def _process_bytes(alike: Sequence[PastRun]) -> float:

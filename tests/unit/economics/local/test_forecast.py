@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from openbook.economics.local.forecast import (
+    OTHER_THREADS_SPREAD,
     Basis,
     Estimate,
     Price,
@@ -76,12 +77,13 @@ def test_a_band_is_narrower_with_runs_and_wider_the_further_from_them(
     assert near.low < near.value < near.high
 
 
-def test_runs_of_another_machine_or_other_threads_do_not_count(
+def test_runs_of_another_machine_do_not_count_and_those_of_other_threads_less(
     past: PastRun, machine: MachineProfile
 ) -> None:
     here = setting(past)
     assert basis_of(machine, [past], replace(here, host="elsewhere")).run_ids == ()
-    assert basis_of(machine, [past], replace(here, num_threads=2)).run_ids == ()
+    other = basis_of(machine, [past], replace(here, num_threads=2))
+    assert other.run_ids == (past.run_id,) and other.spread == OTHER_THREADS_SPREAD
 
 
 def test_without_a_profile_and_a_run_there_is_no_forecast(past: PastRun, machine: MachineProfile) -> None:
