@@ -1,4 +1,4 @@
-"""`openbook plan`: what a model costs, counted before anything is computed."""
+"""`openbook plan`: what a model, a run or a story of stages costs, before anything is computed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,27 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from openbook.cli.options import Json, Overrides
+from openbook.cli.plan_options import (
+    AcceleratorFile,
+    AcceleratorName,
+    BatchTokens,
+    Compare,
+    Devices,
+    Electricity,
+    GoodputShare,
+    GpuMtbf,
+    LayoutText,
+    Mfu,
+    PrecisionName,
+    Purchase,
+    Rent,
+    SequenceLength,
+    Source,
+    Tokens,
+)
 
 if TYPE_CHECKING:
     from openbook.cli.forecast import PlanOptions
@@ -25,65 +41,22 @@ THIS = "this"
 
 
 def plan(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE|CONFIG", help="A recipe, a public config.json, or a folder that holds one."
-        ),
-    ],
-    tokens: Annotated[
-        float | None, typer.Option("--tokens", metavar="N", help="Tokens to train on: 2e12.")
-    ] = None,
-    accelerator: Annotated[
-        str | None,
-        typer.Option("--accelerator", metavar="NAME", help="h800, a100-80, ... or `this`. [default: h100]"),
-    ] = None,
-    devices: Annotated[int | None, typer.Option("--devices", metavar="N", help="How many of them.")] = None,
-    sequence_length: Annotated[
-        int | None,
-        typer.Option("--sequence-length", min=1, metavar="N", help="Tokens of a sequence. [default: 4096]"),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option("--precision", metavar="P", help="bf16, fp16, fp8 or fp32. [default: bf16]"),
-    ] = None,
-    layout: Annotated[
-        str,
-        typer.Option(
-            "--layout", metavar="TP=N,..", help="tp, pp, ep, zero, micro_batch, recompute, schedule."
-        ),
-    ] = "",
-    batch_tokens: Annotated[
-        float | None,
-        typer.Option("--batch-tokens", metavar="N", help="Tokens of a step. [default: by compute]"),
-    ] = None,
-    mfu: Annotated[
-        float | None,
-        typer.Option(
-            "--mfu", metavar="SHARE", help="Of the dense 16-bit peak, causal, instead of forecasting."
-        ),
-    ] = None,
-    goodput: Annotated[
-        float | None, typer.Option("--goodput", metavar="SHARE", help="Of the hours, that which trains.")
-    ] = None,
-    gpu_mtbf: Annotated[
-        float | None, typer.Option("--gpu-mtbf", metavar="HOURS", help="Of one device between failures.")
-    ] = None,
-    rent: Annotated[
-        float | None, typer.Option("--rent", metavar="USD", help="Of one device for an hour.")
-    ] = None,
-    purchase: Annotated[
-        float | None, typer.Option("--purchase", metavar="USD", help="Of one device in its server.")
-    ] = None,
-    electricity: Annotated[
-        float | None, typer.Option("--electricity", metavar="USD", help="Of a kilowatt-hour.")
-    ] = None,
-    accelerators: Annotated[
-        Path | None, typer.Option("--accelerators", metavar="FILE", help="Your own accelerators, over ours.")
-    ] = None,
-    compare: Annotated[
-        str, typer.Option("--compare", metavar="A,B,..", help="The same run on several accelerators.")
-    ] = "",
+    source: Source,
+    tokens: Tokens = None,
+    accelerator: AcceleratorName = None,
+    devices: Devices = None,
+    sequence_length: SequenceLength = None,
+    precision: PrecisionName = None,
+    layout: LayoutText = "",
+    batch_tokens: BatchTokens = None,
+    mfu: Mfu = None,
+    goodput: GoodputShare = None,
+    gpu_mtbf: GpuMtbf = None,
+    rent: Rent = None,
+    purchase: Purchase = None,
+    electricity: Electricity = None,
+    accelerators: AcceleratorFile = None,
+    compare: Compare = "",
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:

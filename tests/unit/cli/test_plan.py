@@ -126,10 +126,10 @@ def test_what_cannot_be_is_one_clear_line(openbook: Command, words: tuple[str, .
     assert len(answer.err.splitlines()) == 1 and not answer.out
 
 
-def test_a_recipe_of_another_verb_is_counted_and_not_forecast(openbook: Command) -> None:
+def test_a_recipe_of_another_verb_takes_no_options_of_a_cluster(openbook: Command) -> None:
     assert json.loads(openbook("plan", "pretrain/tiny", "--json").out)["parameters_total"] > 0
     answer = openbook("plan", "pretrain/tiny", "--tokens", "1e9")
-    assert answer.code == 2 and "counted and not forecast" in answer.err
+    assert answer.code == 2 and "a recipe of verb 'pretrain'" in answer.err
 
 
 def test_plan_recipes_with_unknown_fields_are_refused(openbook: Command, tmp_path: Path) -> None:
