@@ -33,6 +33,15 @@ def show_usd(nano_usd: int) -> str:
     return f"${usd:,.{2 if usd >= 1 else 4}f}"
 
 
+def show_share(share: float) -> str:
+    """`12.3 %`, with the decimals that tell it from the whole: `99.9997 %`."""
+    percent = share * 100
+    for digits in range(1, 7):
+        if round(percent, digits) < 100 or share == 1:
+            return f"{percent:.{digits}f} %"
+    return "over 99.999999 %"
+
+
 def show_seconds(seconds: float) -> str:
     """`0.42 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
     if seconds < 10:

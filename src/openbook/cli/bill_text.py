@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from openbook.cli.render import print_table
 from openbook.ledger.cuts import Cut
-from openbook.units import show_count, show_seconds, show_usd
+from openbook.units import show_count, show_seconds, show_share, show_usd
 
 if TYPE_CHECKING:
     from openbook.ledger.headline import Figure, Totals
@@ -76,15 +76,6 @@ def print_totals(totals: Totals) -> None:
             print(f"{number}  `openbook ledger hardware add` enters what was bought: its days count then")
         elif figure.parts:
             print(f"{number}  {_parts(figure)}")
-
-
-def show_share(share: float) -> str:
-    """`12.3 %`, with the decimals that tell it from the whole: `99.9997 %`."""
-    percent = share * 100
-    for digits in range(1, 7):
-        if round(percent, digits) < 100 or share == 1:
-            return f"{percent:.{digits}f} %"
-    return "over 99.999999 %"
 
 
 def lost_line(result: Statement) -> str:

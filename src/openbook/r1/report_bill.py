@@ -12,6 +12,7 @@ from openbook.errors import UserError
 from openbook.ledger.book import Book
 from openbook.ledger.booking import book_run
 from openbook.ledger.entry import LedgerEntry
+from openbook.ledger.headline import Totals
 from openbook.ledger.prices import PricePlan
 from openbook.ledger.statement import Statement, statement
 from openbook.pages.bars import Bar, BarChart, bar_chart
@@ -19,16 +20,17 @@ from openbook.pages.charts import multiples
 from openbook.pages.page import Section, fill, missing
 from openbook.pages.tables import Column, Table, html_table
 from openbook.r1.report_story import Story, stage_title
+from openbook.r1.report_totals import story_totals, totals_part
 from openbook.units import show_count, show_seconds, show_usd
 
 _BILL = """<p>{{ sentence }} {{ lost }}</p>
 {{ charts }}
 {{ table }}
+{{ totals }}
 <h3>At which price</h3>
 {{ prices }}
 <p class="note">What is paid for is the time a device was held. Tokens are counted beside it at a price of
-zero, so nothing is paid twice. This is what making the model took on this machine; salaries, earlier
-experiments and data are in no total here.</p>"""
+zero, so nothing is paid twice.</p>"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +49,9 @@ class Bill:
     """A statement over the story's runs and the prices behind it; `unpriced` says why runs are left out."""
 
     statement: Statement
+    totals: Totals
+    is_from_books: bool
+    """Whether the totals are from the books in the story's folder, people and machines included."""
     prices: tuple[PaidPrice, ...]
     unpriced: tuple[str, ...]
 
@@ -61,7 +66,15 @@ def price_story(story: Story, plan: PricePlan) -> Bill:
             except UserError as error:
                 unpriced.append(f"{run.manifest.stage} ({run.manifest.id}): {error}")
         paid = {_paid_price(entry, plan): None for entry in book.contents().entries if entry.unit_price_usd}
-        return Bill(statement=statement(book), prices=tuple(paid), unpriced=tuple(unpriced))
+        found = statement(book)
+        totals, is_from_books = story_totals(book, [row.run_id for row in found.rows], story.folder)
+        return Bill(
+            statement=found,
+            totals=totals,
+            is_from_books=is_from_books,
+            prices=tuple(paid),
+            unpriced=tuple(unpriced),
+        )
 
 
 def _paid_price(entry: LedgerEntry, plan: PricePlan) -> PaidPrice:
@@ -87,6 +100,7 @@ def bill_section(bill: Bill) -> Section:
             lost=_lost_sentence(bill.statement),
             charts=multiples(_charts(bill.statement), large=True),
             table=html_table(bill_table(bill.statement)),
+            totals=totals_part(bill.totals, is_from_books=bill.is_from_books),
             prices=_prices(bill),
         )
     for line in bill.unpriced:

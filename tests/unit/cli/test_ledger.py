@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from openbook.runs.run import Run
+from openbook.runs.usage import Usage
+
 Command = Callable[..., Any]
 
 
@@ -171,3 +174,21 @@ def test_hardware_that_cannot_be_is_one_line(
     life = () if "--life" in words else ("--life", "5y")
     answer = openbook("ledger", "hardware", "add", *given, *life, *words, "--root", tmp_path)
     assert answer.code == 2 and line in answer.err and answer.err.count("\n") == 1
+
+
+def test_a_teachers_tokens_are_priced_from_a_list(openbook: Command, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "taught", verb="distill", stage="distill", recipe={}, seed=1, run_id="taught")
+    run.start()
+    run.record(Usage(completion_tokens=1_000_000, device_microseconds=1))
+    run.record(Usage(trained_tokens=10))
+    run.finish()
+    at = ("--root", tmp_path)
+    assert openbook("bill", *at).code == 0
+    listed = ("--price", "2.19", "--source", "R1 at launch", "--date", "2025-01-20")
+    answer = openbook("ledger", "teacher", "taught", *listed, *at)
+    assert answer.code == 0 and answer.out.startswith("entries ")
+    by_account = openbook("bill", "--by", "account", *at).out
+    assert ["tokens", "of", "a", "teacher", "1.0M", "tokens", "$2.19", "$0.0000"] in map(
+        str.split, by_account.splitlines()
+    )
+    assert "in the books already" in openbook("ledger", "teacher", "taught", *listed, *at).err
