@@ -15,10 +15,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import DBAPIError
 
 from openbook.errors import UserError
 from openbook.ledger.change import Change
-from openbook.ledger.database import explained, make_engine, show
+from openbook.ledger.database import explained, make_engine, reason, show
 from openbook.ledger.entry import LedgerEntry
 from openbook.ledger.rows import BookedRun, NumberedEntry, entry_from_row, read_entries, read_runs
 from openbook.ledger.schema import (
@@ -148,9 +149,19 @@ class Book:
         if not version and self._engine.dialect.name == "sqlite":
             keep_write_ahead_log(self._engine)
         if version < SCHEMA_VERSION:
-            with self._writing() as connection:
-                upgrade(connection)
-                version = version_of(connection)
+            try:
+                with self._writing() as connection:
+                    upgrade(connection)
+                    version = version_of(connection)
+            except DBAPIError as error:
+                if not version:
+                    raise
+                what, mend = reason(error)
+                raise UserError(
+                    f"ledger {self.location} is of an older version (schema {version}) and could not be "
+                    f"brought up to date: it {what}",
+                    mend,
+                ) from error
         if version > SCHEMA_VERSION:
             raise UserError(
                 f"ledger {self.location} was written by a newer version of openbook (schema {version})",

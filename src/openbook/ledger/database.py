@@ -99,25 +99,26 @@ def explained(location: str) -> Iterator[None]:
             raise UserError(f"ledger {location} {_TOO_MUCH[0]}", _TOO_MUCH[1]) from error
         raise  # an entry of an unknown run: a programmer's mistake
     except DBAPIError as error:
-        what, mend = _reason(error)
+        what, mend = reason(error)
         raise UserError(f"ledger {location} {what}", mend) from error
 
 
-def _reason(error: DBAPIError) -> tuple[str, str]:
+def reason(error: DBAPIError) -> tuple[str, str]:
+    """What is the matter with a database, to follow its name, and what to do about it."""
     said = " ".join(str(error.orig).split())
     if isinstance(error.orig, sqlite3.Error):
         if said == "integer overflow":
             return _TOO_MUCH
-        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-        return _SQLITE.get(code, (f"cannot be used ({said})", "check the database"))
+        number = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        return _SQLITE.get(number, (f"cannot be used ({said})", "check the database"))
     state = getattr(error.orig, "sqlstate", None)
     if state in _POSTGRESQL:
         return _POSTGRESQL[state]
     if state is None and error.connection_invalidated:
         return "went away", "try again when the server is back; nothing was half booked"
-    for sign, reason in (("does not exist", "3D000"), ("password authentication", "28P01")):
+    for sign, code in (("does not exist", "3D000"), ("password authentication", "28P01")):
         if sign in said:
-            return _POSTGRESQL[reason]
+            return _POSTGRESQL[code]
     return f"cannot be used ({said})", "check the database"
 
 
