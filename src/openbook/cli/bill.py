@@ -104,11 +104,15 @@ def _statement(
     """The statement over these runs; printed, or as JSON."""
     from openbook.cli.bill_text import print_statement
     from openbook.ledger.headline import totals_of_runs, totals_to_json
-    from openbook.ledger.statement import line_to_json, lines, statement, statement_to_json
+    from openbook.ledger.statement import line_to_json, lines, lines_of, statement, statement_to_json
+    from openbook.ledger.sums import read_sums
 
-    result = statement(book, run_ids)
-    found = lines(book, by, replace(among, run_ids=run_ids))
-    totals = totals_of_runs(book, run_ids)
+    sums = read_sums(book)
+    result, totals = statement(sums, run_ids), totals_of_runs(sums, run_ids)
+    if by in (Cut.RUN, Cut.STAGE, Cut.STATUS) and not (among.since or among.until):
+        found = lines_of(sums, by, run_ids)
+    else:
+        found = lines(book, by, replace(among, run_ids=run_ids))
     if not as_json:
         print_statement(by, found, result, totals)
         return None
@@ -127,9 +131,11 @@ def _lineage(book: Book, run_id: str, *, as_json: bool) -> dict[str, Any] | None
     from openbook.cli.bill_text import print_lineage
     from openbook.ledger.headline import totals_of_lineage, totals_to_json
     from openbook.ledger.lineage import lineage, lineage_to_json
+    from openbook.ledger.sums import read_sums
 
-    found = lineage(book, run_id)
-    totals = totals_of_lineage(book, found)
+    sums = read_sums(book)
+    found = lineage(sums, run_id)
+    totals = totals_of_lineage(sums, found)
     if not as_json:
         print_lineage(run_id, found, totals)
         return None

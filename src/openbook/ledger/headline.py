@@ -17,10 +17,10 @@ from typing import Any
 
 from openbook.ledger.accounts import ACCOUNTS
 from openbook.ledger.book import Book
-from openbook.ledger.hardware import Ownership, ownership
+from openbook.ledger.hardware import Ownership
 from openbook.ledger.lineage import Lineage
 from openbook.ledger.statement import statement, usd_text
-from openbook.ledger.totals import Among, By
+from openbook.ledger.sums import Sums, sums_of
 
 BOUGHT, USED_UP, IDLE, VALUE = "bought", "used up so far", "of that idle", "still worth"
 
@@ -48,34 +48,34 @@ class Totals:
     programme: Figure
 
 
-def totals_of_runs(book: Book, run_ids: Sequence[str] | None = None) -> Totals:
+def totals_of_runs(source: Book | Sums, run_ids: Sequence[str] | None = None) -> Totals:
     """Of these runs (default: all): what is done made it, everything else did not. Raises UserError."""
-    rows = statement(book, run_ids).rows
+    sums = sums_of(source)
+    rows = statement(sums, run_ids).rows
     made_it = [row.run_id for row in rows if not row.status.is_lost]
     in_vain = [row.run_id for row in rows if row.status.is_lost]
-    return _totals(book, made_it, in_vain, "the runs, at the margin")
+    return _totals(sums, made_it, in_vain, "the runs, at the margin")
 
 
-def totals_of_lineage(book: Book, found: Lineage) -> Totals:
+def totals_of_lineage(source: Book | Sums, found: Lineage) -> Totals:
     """Of a result: its ancestors made it, and the failed tries of their stages were on the way."""
     return _totals(
-        book,
+        sums_of(source),
         [row.run_id for row in found.made_it.rows],
         [row.run_id for row in found.in_vain.rows],
         "this result from nothing, at the margin",
     )
 
 
-def _totals(book: Book, made_it: Sequence[str], in_vain: Sequence[str], label: str) -> Totals:
-    made = _by_account(book, made_it)
+def _totals(sums: Sums, made_it: Sequence[str], in_vain: Sequence[str], label: str) -> Totals:
+    made = sums.by_account(made_it)
     device, device_lost = made.get("device", (0, 0))
-    tried = sum(amount for amount, _ in _by_account(book, in_vain).values())
+    tried = sum(amount for amount, _ in sums.by_account(in_vain).values())
     all_made = sum(amount for amount, _ in made.values())
     lost = sum(lost for _, lost in made.values())
     kept = device - device_lost
-    everything = _by_account(book, None)
-    owned = ownership(book)
-    bought = sum(one.hardware.cost_nano_usd for one in owned)
+    everything = sums.by_account()
+    bought = sum(one.hardware.cost_nano_usd for one in sums.owned)
     # The price of machines is in the programme day by day; what was bought and is not depreciated, at once.
     programme = {
         ACCOUNTS[account].title: amount - (bought if account == "hardware" else 0)
@@ -100,7 +100,7 @@ def _totals(book: Book, made_it: Sequence[str], in_vain: Sequence[str], label: s
                 }
             ),
         ),
-        owned=_owned(owned) if owned else None,
+        owned=_owned(sums.owned) if sums.owned else None,
         programme=Figure(
             label="the whole programme", amount_nano_usd=sum(programme.values()), parts=programme
         ),
@@ -119,12 +119,6 @@ def _owned(owned: Sequence[Ownership]) -> Figure:
             VALUE: sum(one.value_nano_usd for one in owned),
         },
     )
-
-
-def _by_account(book: Book, run_ids: Sequence[str] | None) -> dict[str, tuple[int, int]]:
-    """What each account came to and what of it was lost, of these runs or of everything."""
-    among = Among() if run_ids is None else Among(run_ids=run_ids)
-    return {one.key[0]: (one.amount_nano_usd, one.lost_nano_usd) for one in book.totals((By.ACCOUNT,), among)}
 
 
 def _num_runs(run_ids: Sequence[str]) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 from openbook.errors import UserError, nearest
 from openbook.ledger.book import Book
 from openbook.ledger.rows import BookedRun
-from openbook.ledger.statement import Statement, statement_of, statement_to_json, usd_text
+from openbook.ledger.statement import Statement, statement, statement_to_json, usd_text
+from openbook.ledger.sums import Sums, sums_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,11 +44,12 @@ class Lineage:
         return tuple(row.run_id for row in (*self.made_it.rows, *self.in_vain.rows))
 
 
-def lineage(book: Book, run_id: str) -> Lineage:
+def lineage(source: Book | Sums, run_id: str) -> Lineage:
     """What it took to make a run, ancestors included, and what the rest came to. Raises UserError."""
-    runs = {run.run_id: run for run in book.runs()}
+    sums = sums_of(source)
+    runs = sums.runs
     if run_id not in runs:
-        raise UserError(f"run {run_id!r} is not in ledger {book.location}", nearest(run_id, list(runs)))
+        raise UserError(f"run {run_id!r} is not in ledger {sums.location}", nearest(run_id, list(runs)))
     made_it, missing = ancestors(runs, [run_id])
     tried = {(runs[name].stage, frozenset(runs[name].parents)) for name in made_it}
     in_vain = {
@@ -55,14 +57,10 @@ def lineage(book: Book, run_id: str) -> Lineage:
         for name, run in runs.items()
         if name not in made_it and run.status.is_lost and (run.stage, frozenset(run.parents)) in tried
     }
-
-    def over(names: set[str]) -> Statement:
-        return statement_of(book, [run for name, run in runs.items() if name in names])
-
     return Lineage(
-        made_it=over(made_it),
-        in_vain=over(in_vain),
-        did_not=over(runs.keys() - made_it - in_vain),
+        made_it=statement(sums, sorted(made_it)),
+        in_vain=statement(sums, sorted(in_vain)),
+        did_not=statement(sums, sorted(runs.keys() - made_it - in_vain)),
         missing=tuple(sorted(missing)),
     )
 

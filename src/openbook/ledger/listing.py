@@ -28,7 +28,9 @@ class Wanted:
 def find_entries(book: Book, wanted: Wanted, limit: int) -> tuple[list[NumberedEntry], int]:
     """The last `limit` of them, oldest first, and how many there are. Raises UserError."""
     if wanted.origin is not None and wanted.origin not in list(Origin):
-        raise UserError(f"nothing is entered by {wanted.origin!r}", nearest(wanted.origin, list(map(str, Origin))))
+        raise UserError(
+            f"nothing is entered by {wanted.origin!r}", nearest(wanted.origin, list(map(str, Origin)))
+        )
     columns, conditions = entries_table.c, []
     for column, value in (
         (columns.account, wanted.account),

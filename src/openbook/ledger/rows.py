@@ -9,7 +9,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, RowMapping, select
 
 from openbook.ledger.entry import Basis, LedgerEntry, Origin
 from openbook.ledger.schema import entries_table, runs_table
@@ -65,7 +65,7 @@ def run_from_row(row: Row[Any]) -> BookedRun:
     return run_from_values(row._mapping)
 
 
-def run_from_values(values: Mapping[str, Any]) -> BookedRun:
+def run_from_values(values: RowMapping | Mapping[str, Any]) -> BookedRun:
     """A run from column values, wherever they were kept."""
     return BookedRun(
         **{name: values[name] for name in _RUN_FIELDS}
@@ -95,7 +95,7 @@ def entry_to_row(entry: LedgerEntry) -> dict[str, Any]:
 
 def entry_from_row(row: Row[Any]) -> NumberedEntry:
     """The reverse of `entry_to_row`, with its number."""
-    values: Mapping[str, Any] = row._mapping
+    values = row._mapping
     entry = LedgerEntry(
         **{name: values[name] for name in _ENTRY_FIELDS}
         | {
@@ -119,7 +119,7 @@ def read_runs(connection: Connection, run_ids: Sequence[str] | None = None) -> t
     query = select(runs_table).order_by(runs_table.c.created_at, runs_table.c.run_id)
     if run_ids is None:
         return tuple(map(run_from_row, connection.execute(query)))
-    found = []
+    found: list[BookedRun] = []
     for start in range(0, len(run_ids), ROWS_AT_ONCE):
         chunk = runs_table.c.run_id.in_(run_ids[start : start + ROWS_AT_ONCE])
         found += map(run_from_row, connection.execute(query.where(chunk)))

@@ -6,6 +6,7 @@ time of its lines however many entries there are. It speaks of runs as they were
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -13,12 +14,12 @@ from decimal import Decimal
 from typing import Any
 
 from openbook.errors import UserError, nearest
-from openbook.ledger import totals as sums
 from openbook.ledger.book import Book
 from openbook.ledger.cuts import Cut
 from openbook.ledger.hardware import purchases
 from openbook.ledger.rows import BookedRun
-from openbook.ledger.totals import Among
+from openbook.ledger.sums import NO_RUN, Sums, sums_of
+from openbook.ledger.totals import Among, By, Total
 from openbook.runs.journal import RunStatus
 from openbook.units import to_usd
 
@@ -47,7 +48,7 @@ class StatementRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Total:
+class RunsTotal:
     """Several rows together."""
 
     num_runs: int
@@ -64,15 +65,15 @@ class Statement:
     total_nano_usd: int
     lost_nano_usd: int
 
-    def by_stage(self) -> dict[str, Total]:
+    def by_stage(self) -> dict[str, RunsTotal]:
         """Totals by stage, in the order in which the stages first ran."""
         return self._by(lambda row: row.stage)
 
-    def by_status(self) -> dict[str, Total]:
+    def by_status(self) -> dict[str, RunsTotal]:
         """Totals by status."""
         return self._by(lambda row: row.status)
 
-    def _by(self, key: Callable[[StatementRow], str]) -> dict[str, Total]:
+    def _by(self, key: Callable[[StatementRow], str]) -> dict[str, RunsTotal]:
         groups: dict[str, list[StatementRow]] = {}
         for row in self.rows:
             groups.setdefault(key(row), []).append(row)
@@ -102,32 +103,53 @@ def lines(book: Book, cut: Cut, among: Among | None = None) -> tuple[Line, ...]:
     "". A run that cost nothing is counted unless a period is asked for.
     """
     among = among or Among()
-    is_by_run = cut in (Cut.RUN, Cut.STAGE, Cut.STATUS)
-    known = {run.run_id: run for run in book.runs()} if is_by_run else {}
-    groups: dict[str, list[sums.Total]] = {_name(cut, run): [] for run in known.values()}
-    runs: dict[str, set[str]] = {}
-    if is_by_run and among.since is None and among.until is None:
-        for run_id in known if among.run_ids is None else set(among.run_ids):
-            runs.setdefault(_name(cut, known[run_id]), set()).add(run_id)
-    for total in book.totals((sums.By.RUN if is_by_run else sums.By(cut), sums.By.ACCOUNT), among):
-        run = known.get(total.key[0]) if is_by_run else None
-        name = _name(cut, run) if run else "" if is_by_run else total.key[0]
-        groups.setdefault(name, []).append(total)
-        runs.setdefault(name, set()).update([run.run_id] if run else [])
+    if cut in (Cut.RUN, Cut.STAGE, Cut.STATUS):
+        by_run: dict[str, list[Total]] = {}
+        for total in book.totals((By.RUN, By.ACCOUNT), among):
+            by_run.setdefault(total.key[0], []).append(total)
+        wanted = [run for run in book.runs() if among.run_ids is None or run.run_id in among.run_ids]
+        if among.since or among.until:
+            wanted = [run for run in wanted if run.run_id in by_run]
+        return _lines_of_runs(cut, wanted, by_run, _paid_within(book, among))
+    groups: dict[str, list[Total]] = {}
+    for total in book.totals((By(cut), By.ACCOUNT), among):
+        groups.setdefault(total.key[0], []).append(total)
     for day, paid in _paid_within(book, among).items():
         name = {Cut.ACCOUNT: "hardware", Cut.DAY: day.isoformat(), Cut.MONTH: f"{day:%Y-%m}"}.get(cut, "")
         groups[name].append(_purchase_undone(name, paid))
-    found = [
-        _line(name, group, len(runs.get(name, ()))) for name, group in groups.items() if group or name in runs
-    ]
+    found = (_line(name, group, 0) for name, group in groups.items())
     # Nothing is left under the account `hardware` where all that was bought is entered as such.
     return tuple(
-        line
-        for line in found
-        if line.num_runs
-        or line.amount_nano_usd
-        or (line.num_entries and (cut, line.name) != (Cut.ACCOUNT, "hardware"))
+        line for line in found if line.amount_nano_usd or (cut, line.name) != (Cut.ACCOUNT, "hardware")
     )
+
+
+def lines_of(sums: Sums, cut: Cut, run_ids: Sequence[str] | None = None) -> tuple[Line, ...]:
+    """`lines` by run, stage or status over these runs (default: everything), from what was read."""
+    wanted = [run for name, run in sums.runs.items() if run_ids is None or name in run_ids]
+    paid: dict[date, int] = {}
+    if run_ids is None:
+        for one in sums.owned:
+            day = one.hardware.bought_on
+            paid[day] = paid.get(day, 0) + one.hardware.cost_nano_usd
+    known = {run.run_id: sums.totals.get(run.run_id, ()) for run in wanted}
+    outside = {NO_RUN: sums.totals.get(NO_RUN, ())} if run_ids is None else {}
+    return _lines_of_runs(cut, wanted, {**known, **outside}, paid)
+
+
+def _lines_of_runs(
+    cut: Cut, runs: Sequence[BookedRun], totals: Mapping[str, Sequence[Total]], paid: Mapping[date, int]
+) -> tuple[Line, ...]:
+    groups: dict[str, list[Total]] = {}
+    counts: Counter[str] = Counter()
+    for run in runs:
+        name = {Cut.RUN: run.run_id, Cut.STAGE: run.stage, Cut.STATUS: str(run.status)}[cut]
+        groups.setdefault(name, []).extend(totals.get(run.run_id, ()))
+        counts[name] += 1
+    outside = [*totals.get(NO_RUN, ()), *(_purchase_undone(NO_RUN, one) for one in paid.values())]
+    if outside:
+        groups.setdefault(NO_RUN, []).extend(outside)
+    return tuple(_line(name, group, counts[name]) for name, group in groups.items())
 
 
 def _paid_within(book: Book, among: Among) -> dict[date, int]:
@@ -141,8 +163,8 @@ def _paid_within(book: Book, among: Among) -> dict[date, int]:
     }
 
 
-def _purchase_undone(name: str, paid_nano_usd: int) -> sums.Total:
-    return sums.Total(
+def _purchase_undone(name: str, paid_nano_usd: int) -> Total:
+    return Total(
         key=(name, "hardware"),
         amount_nano_usd=-paid_nano_usd,
         lost_nano_usd=0,
@@ -150,11 +172,7 @@ def _purchase_undone(name: str, paid_nano_usd: int) -> sums.Total:
     )
 
 
-def _name(cut: Cut, run: BookedRun) -> str:
-    return {Cut.RUN: run.run_id, Cut.STAGE: run.stage, Cut.STATUS: str(run.status)}[cut]
-
-
-def _line(name: str, group: Sequence[sums.Total], num_runs: int) -> Line:
+def _line(name: str, group: Sequence[Total], num_runs: int) -> Line:
     quantities: dict[str, Decimal] = {}
     for total in group:
         if total.key == (name, "idle") and name != "idle":
@@ -171,33 +189,25 @@ def _line(name: str, group: Sequence[sums.Total], num_runs: int) -> Line:
     )
 
 
-def statement(book: Book, run_ids: Sequence[str] | None = None) -> Statement:
+def statement(source: Book | Sums, run_ids: Sequence[str] | None = None) -> Statement:
     """The statement over these runs (default: all). Raises UserError for a run that is not booked."""
-    runs = book.runs()
-    if run_ids is not None:
-        known = {run.run_id for run in runs}
-        for run_id in run_ids:
-            if run_id not in known:
-                raise UserError(
-                    f"run {run_id!r} is not in ledger {book.location}", nearest(run_id, sorted(known))
-                )
-        wanted = set(run_ids)
-        runs = tuple(run for run in runs if run.run_id in wanted)
-    return statement_of(book, runs)
-
-
-def statement_of(book: Book, runs: Sequence[BookedRun]) -> Statement:
-    """The statement over runs that are in the book, in their order."""
-    found: dict[str, list[sums.Total]] = {}
-    among = Among(run_ids=[run.run_id for run in runs])
-    for one in book.totals((sums.By.RUN, sums.By.ACCOUNT), among):
-        found.setdefault(one.key[0], []).append(one)
-    rows = tuple(_row(run, found.get(run.run_id, ())) for run in runs)
+    sums = sums_of(source)
+    for run_id in run_ids or ():
+        if run_id not in sums.runs:
+            raise UserError(
+                f"run {run_id!r} is not in ledger {sums.location}", nearest(run_id, sorted(sums.runs))
+            )
+    wanted = None if run_ids is None else set(run_ids)
+    rows = tuple(
+        _row(run, sums.totals.get(name, ()))
+        for name, run in sums.runs.items()
+        if wanted is None or name in wanted
+    )
     total = _total(rows)
     return Statement(rows=rows, total_nano_usd=total.amount_nano_usd, lost_nano_usd=total.lost_nano_usd)
 
 
-def _row(run: BookedRun, accounts: Sequence[sums.Total]) -> StatementRow:
+def _row(run: BookedRun, accounts: Sequence[Total]) -> StatementRow:
     amount = sum(total.amount_nano_usd for total in accounts)
     return StatementRow(
         run_id=run.run_id,
@@ -217,8 +227,8 @@ def _row(run: BookedRun, accounts: Sequence[sums.Total]) -> StatementRow:
     )
 
 
-def _total(rows: Sequence[StatementRow]) -> Total:
-    return Total(
+def _total(rows: Sequence[StatementRow]) -> RunsTotal:
+    return RunsTotal(
         num_runs=len(rows),
         device_seconds=sum((row.device_seconds for row in rows), Decimal(0)),
         amount_nano_usd=sum(row.amount_nano_usd for row in rows),
@@ -272,11 +282,11 @@ def _row_to_json(row: StatementRow) -> dict[str, Any]:
     }
 
 
-def _total_to_json(total: Total) -> dict[str, Any]:
+def _total_to_json(total: RunsTotal) -> dict[str, Any]:
     return {"num_runs": total.num_runs, **_money_to_json(total)}
 
 
-def _money_to_json(item: StatementRow | Total) -> dict[str, Any]:
+def _money_to_json(item: StatementRow | RunsTotal) -> dict[str, Any]:
     return {
         "device_seconds": str(item.device_seconds),
         "amount_nano_usd": item.amount_nano_usd,
