@@ -48,7 +48,8 @@ class PlanOptions:
         given = (self.tokens, self.accelerator, self.devices, self.precision, self.batch_tokens, self.mfu)
         prices = (self.goodput, self.rent, self.purchase, self.electricity, self.gpu_mtbf)
         own_figures = split_overrides(self.overrides)[1]
-        return bool(self.layout or self.compare or own_figures) or any(one is not None for one in (*given, *prices))
+        given_text = bool(self.layout or self.compare or own_figures)
+        return given_text or any(one is not None for one in (*given, *prices))
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -294,7 +294,7 @@ def scale_factor(num_devices: int, figures: Calibration) -> float:
     exponent, largest = figures["fitted.scale_exponent"], figures["prior.largest_run"]
     beyond = max(1.0, num_devices / largest)
     within: float = min(num_devices, largest) ** exponent
-    return within * beyond ** (exponent * figures["prior.exponent_beyond"])
+    return within * float(beyond ** (exponent * figures["prior.exponent_beyond"]))
 
 
 def _attention_share(accelerator: Accelerator, precision: Precision, figures: Calibration) -> float:
