@@ -24,7 +24,7 @@ from openbook.economics.invest.distributions import Distribution, Kind
 from openbook.economics.invest.sampling import Plan, Sampler, columns_of
 from openbook.economics.invest.statistics import Estimate, summarise
 from openbook.economics.sourced import Mark, Sourced
-from openbook.economics.sourced_file import Figure, Source, Sources, parse_text, to_sourced
+from openbook.economics.sourced_file import Figure, Source, parse_text, to_sourced
 from openbook.errors import UserError
 
 Floats = npt.NDArray[np.float64]
@@ -49,7 +49,7 @@ class Verdict(StrEnum):
 class CompanyFigures:
     """One company in the file, in billions of dollars a calendar year."""
 
-    basis: Literal["cash", "including finance leases"]
+    basis: Literal["cash", "including principal of finance leases"]
     last_year: Figure
     year_before: Figure
     later_low: Figure
@@ -139,7 +139,7 @@ def hold(backtest: Backtest, plan: Plan) -> tuple[Held, ...]:
     high = sum(company.later_high.value for company in backtest.companies)
     total = sum(draws[company.name] for company in backtest.companies)
     assert isinstance(total, np.ndarray)
-    return (*rows, _compared(TOTAL, "mixed", total, (low, high), plan))
+    return (*rows, _compared(TOTAL, "as the four above", total, (low, high), plan))
 
 
 def conclusion(rows: tuple[Held, ...]) -> str:

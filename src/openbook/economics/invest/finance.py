@@ -68,8 +68,8 @@ def irr_paths(flows: Floats, num_steps: int = 80) -> Floats:
     flows = np.asarray(flows, dtype=np.float64)
     unique = num_sign_changes(flows) == 1
     rising = np.sign(_first_nonzero(flows))
-    low = np.full(flows.shape[:-1], MIN_LOG_RATE / 4)
-    high = np.full(flows.shape[:-1], MAX_LOG_RATE / 4)
+    low = np.full(flows.shape[:-1], MIN_LOG_RATE)
+    high = np.full(flows.shape[:-1], MAX_LOG_RATE)
     with np.errstate(over="ignore"):
         for _ in range(num_steps):
             middle = 0.5 * (low + high)
@@ -119,7 +119,7 @@ def straight_line(cost: Rate, life_years: float, num_years: int, salvage: Rate =
     if life_years <= 0:
         raise UserError(f"a useful life of {life_years:g} years", "give one above 0")
     shares = np.clip(life_years - np.arange(num_years), 0, 1) / life_years
-    return np.multiply.outer(np.asarray(cost, dtype=np.float64) - np.asarray(salvage), shares)
+    return np.asarray(np.multiply.outer(np.asarray(cost, dtype=np.float64) - np.asarray(salvage), shares))
 
 
 def declining_balance(cost: Rate, rate: float, num_years: int, salvage: Rate = 0.0) -> Floats:
@@ -128,7 +128,7 @@ def declining_balance(cost: Rate, rate: float, num_years: int, salvage: Rate = 0
         raise UserError(f"a rate of decline of {rate:g}", "give a share above 0 and up to 1, such as 0.276")
     left = np.multiply.outer(np.asarray(cost, dtype=np.float64), (1 - rate) ** np.arange(num_years + 1))
     floor = np.expand_dims(np.asarray(salvage, dtype=np.float64), -1)
-    return -np.diff(np.maximum(left, floor), axis=-1)
+    return np.asarray(-np.diff(np.maximum(left, floor), axis=-1))
 
 
 def write_down(carrying: Floats, value_in_use: Floats, sale_value: Rate = 0.0) -> Floats:
