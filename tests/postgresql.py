@@ -13,12 +13,14 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 BINARIES = "usr/lib/postgresql/*/bin"
 HOW_TO_INSTALL = "no PostgreSQL server here: install the package postgresql"
@@ -27,11 +29,16 @@ START_SECONDS = 30
 
 @dataclass(slots=True)
 class Server:
-    """A running server; `process` is what to kill to see how others take it."""
+    """A server in `folder`; kill its `process` to see how others take it, and start it again."""
 
     folder: Path
+    settings: tuple[str, ...]
     process: subprocess.Popen[bytes]
     _num_databases: int = 0
+
+    def start(self) -> None:
+        """Start it again where it was stopped."""
+        self.process = _start(self.folder, self.settings)
 
     def new_database(self) -> str:
         """Make an empty database and give its URL."""
@@ -58,39 +65,51 @@ def binaries() -> Path | None:
 @contextlib.contextmanager
 def server(*settings: str) -> Iterator[Server]:
     """Start a server with its own settings (`name=value`), durable as it comes; stop it at the end."""
-    programs = binaries()
-    assert programs is not None, HOW_TO_INSTALL
     folder = Path(tempfile.mkdtemp(prefix="openbook-pg-"))
     user = _unprivileged_user()
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
-    run_as = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    data = folder / "data"
-    options = [word for setting in ("listen_addresses=", *settings) for word in ("-c", setting)]
-    process = None
+    words = ["-D", folder / "data", "-U", "openbook", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    running = None
     try:
-        subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "openbook", "-A", "trust", "-E", "UTF8", "--no-sync"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            cwd=folder,
-            **run_as,
-        )
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [programs / "postgres", "-D", data, "-k", folder, *options],
-                stdout=log,
-                stderr=log,
-                cwd=folder,
-                **run_as,
-            )
-        _wait(programs / "pg_isready", folder, process)
-        yield Server(folder=folder, process=process)
+        initdb = [_program("initdb"), *words]
+        subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=folder, **_run_as())
+        running = Server(folder=folder, settings=settings, process=_start(folder, settings))
+        yield running
     finally:
-        if process is not None:
-            process.send_signal(3)  # SIGQUIT: at once, without tidying what is thrown away
-            process.wait()
+        if running is not None:
+            running.process.send_signal(signal.SIGQUIT)  # at once, without tidying what is thrown away
+            running.process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(folder: Path, settings: Sequence[str]) -> subprocess.Popen[bytes]:
+    options = [word for setting in ("listen_addresses=", *settings) for word in ("-c", setting)]
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [_program("postgres"), "-D", folder / "data", "-k", folder, *options],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            **_run_as(),
+        )
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        if subprocess.run([_program("pg_isready"), "-q", "-h", folder], check=False).returncode == 0:
+            return process
+        time.sleep(0.05)
+    raise AssertionError(f"the server did not start:\n{(folder / 'log').read_text()}")
+
+
+def _program(name: str) -> Path:
+    programs = binaries()
+    assert programs is not None, HOW_TO_INSTALL
+    return programs / name
+
+
+def _run_as() -> dict[str, Any]:
+    user = _unprivileged_user()
+    return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
 def _unprivileged_user() -> pwd.struct_passwd | None:
@@ -100,12 +119,3 @@ def _unprivileged_user() -> pwd.struct_passwd | None:
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
     raise AssertionError("root may not run a server, and there is no other user")
-
-
-def _wait(pg_isready: Path, folder: Path, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until and process.poll() is None:
-        if subprocess.run([pg_isready, "-q", "-h", folder], check=False).returncode == 0:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"the server did not start:\n{(folder / 'log').read_text()}")

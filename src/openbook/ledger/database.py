@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from openbook.errors import UserError
@@ -114,11 +114,13 @@ def reason(error: DBAPIError) -> tuple[str, str]:
     state = getattr(error.orig, "sqlstate", None)
     if state in _POSTGRESQL:
         return _POSTGRESQL[state]
-    if state is None and error.connection_invalidated:
-        return "went away", "try again when the server is back; nothing was half booked"
     for sign, code in (("does not exist", "3D000"), ("password authentication", "28P01")):
         if sign in said:
             return _POSTGRESQL[code]
+    if "connection failed" in said or "connection is bad" in said:
+        return f"cannot be reached ({said})", "check the URL, and that the server runs"
+    if state is None and isinstance(error, OperationalError):
+        return "went away", "try again when the server is back; nothing was half booked"
     return f"cannot be used ({said})", "check the database"
 
 
