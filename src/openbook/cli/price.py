@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -89,27 +88,6 @@ Prices = Annotated[
 Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw cost by batch and load.")]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PriceOptions:
-    """The options of a reckoned price as typed; None where one was not given."""
-
-    accelerator: str = "h800"
-    accelerators: Path | None = None
-    precision: str | None = None
-    context: int | None = None
-    hit: float | None = None
-    output_per_input: float | None = None
-    speed: float | None = None
-    utilisation: float | None = None
-    rent: float | None = None
-    layout: str = ""
-    drafts: str = ""
-    sold_as: str | None = None
-    cut: float | None = None
-    users: str | None = None
-    plot: Path | None = None
-
-
 def price(
     source: Source = None,
     accelerator: AcceleratorName = "h800",
@@ -135,7 +113,7 @@ def price(
     prices: Prices = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a million served tokens cost, by roofline or as measured here, and what others ask for them.
+    """Say what a million served tokens cost, reckoned or measured here, and what vendors ask.
 
     Without a model: the price lists that hold, and DeepSeek-V3 on H800.
     """
@@ -148,23 +126,6 @@ def price(
         offers = given.of(vendor) if vendor is not None and at is None else given.at(moment, vendor)
         price_text.show_offers(offers, given, moment, as_json)
         return
-    options = PriceOptions(
-        accelerator=accelerator,
-        accelerators=accelerators,
-        precision=precision,
-        context=context,
-        hit=hit,
-        output_per_input=output_per_input,
-        speed=speed,
-        utilisation=utilisation,
-        rent=rent,
-        layout=layout,
-        drafts=drafts,
-        sold_as=sold_as,
-        cut=cut,
-        users=users,
-        plot=plot,
-    )
     if source is not None and (measured or is_own(source)):
         from openbook.cli import price_measured
 
@@ -173,6 +134,12 @@ def price(
         return
     from openbook.cli import price_case
 
+    options = price_case.PriceOptions(
+        device=price_case.Device(accelerator, accelerators, precision, rent, layout),
+        use=price_case.Use(context, hit, output_per_input, speed, utilisation, drafts),
+        sale=price_case.Sale(sold_as, cut, users),
+        plot=plot,
+    )
     reckoned = price_case.reckon(source or "deepseek-v3", options, given, moment)
     overview = given.at(moment) if source is None else ()
     price_text.show_reckoned(reckoned, overview, given, moment, as_json)
@@ -192,7 +159,7 @@ def read_moment(text: str | None) -> datetime:
 
 
 def is_own(source: str) -> bool:
-    """Whether a source is a run, a GGUF file or a name of one: such are measured and not reckoned."""
+    """Whether a source is a run, a folder of runs or a GGUF file: such are measured and not reckoned."""
     from openbook.economics.serving.models import KNOWN
     from openbook.model.packaged import find_gguf
     from openbook.runs.run import MANIFEST_FILE
@@ -200,7 +167,9 @@ def is_own(source: str) -> bool:
     path = Path(source)
     if source.lower() in KNOWN or path.suffix == ".json" or (path / "config.json").is_file():
         return False
-    return (path / MANIFEST_FILE).exists() or find_gguf(path) is not None or _is_run(source)
+    if path.is_dir():
+        return any(path.rglob(MANIFEST_FILE))
+    return find_gguf(path) is not None or _is_run(source)
 
 
 def _is_run(source: str) -> bool:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from openbook.cli.price import PriceOptions
 from openbook.economics.accelerators import THIS, Accelerator, Precision, find_accelerator, with_file
 from openbook.economics.serving.capacity import Capacity, Demand, capacity
 from openbook.economics.serving.layout import Layout, Server, Speculation, Unit
@@ -23,6 +22,45 @@ if TYPE_CHECKING:
     from openbook.model.architecture import Architecture
 
 LAYOUT_KEYS = ("prefill", "decode", "tp", "redundant")
+
+
+class Device(NamedTuple):
+    """On what it runs, as typed; None where an option was not given."""
+
+    accelerator: str
+    accelerators: Path | None
+    precision: str | None
+    rent: float | None
+    layout: str
+
+
+class Use(NamedTuple):
+    """What users send and get, as typed."""
+
+    context: int | None
+    hit: float | None
+    output_per_input: float | None
+    speed: float | None
+    utilisation: float | None
+    drafts: str
+
+
+class Sale(NamedTuple):
+    """What it is sold for and to how many, as typed."""
+
+    sold_as: str | None
+    cut: float | None
+    users: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PriceOptions:
+    """The options of a reckoned price."""
+
+    device: Device
+    use: Use
+    sale: Sale
+    plot: Path | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,12 +81,12 @@ def reckon(source: str, options: PriceOptions, lists: PriceList, moment: datetim
     case = serving_case(_architecture(source), options)
     cost = unit_cost(case)
     found = Reckoned(model=source, cost=cost)
-    if options.sold_as is not None:
+    if options.sale.sold_as is not None:
         found = _sold(found, options, lists, moment)
-    elif options.cut is not None:
+    elif options.sale.cut is not None:
         raise UserError("--cut needs a price that is cut", "name one by --sold-as VENDOR/MODEL")
-    if options.users is not None:
-        users, inputs, outputs = _numbers("--users", options.users, 3)
+    if options.sale.users is not None:
+        users, inputs, outputs = _numbers("--users", options.sale.users, 3)
         demand = Demand(num_users=users, input_tokens_per_day=inputs, output_tokens_per_day=outputs)
         found = replace(found, capacity=capacity(cost, demand))
     if options.plot is not None:
@@ -59,7 +97,7 @@ def reckon(source: str, options: PriceOptions, lists: PriceList, moment: datetim
 def serving_case(architecture: Architecture, options: PriceOptions) -> ServingCase:
     """What the options say, and for the rest the defaults of the case."""
     accelerator = _accelerator(options)
-    drafts = _numbers("--drafts", options.drafts, 2) if options.drafts else (0, 0.0)
+    drafts = _numbers("--drafts", options.use.drafts, 2) if options.use.drafts else (0, 0.0)
     server = Server(
         architecture=architecture,
         accelerator=accelerator,
@@ -68,17 +106,21 @@ def serving_case(architecture: Architecture, options: PriceOptions) -> ServingCa
     )
     traffic = Traffic()
     limit = architecture.max_position_embeddings
-    context = options.context if options.context is not None else min(traffic.context_tokens, limit or 10**9)
-    speed = traffic.tokens_per_second_per_user if options.speed is None else options.speed or None
+    context = (
+        options.use.context
+        if options.use.context is not None
+        else min(traffic.context_tokens, limit or 10**9)
+    )
+    speed = traffic.tokens_per_second_per_user if options.use.speed is None else options.use.speed or None
     traffic = replace(traffic, context_tokens=context, tokens_per_second_per_user=speed)
-    if options.hit is not None:
-        traffic = replace(traffic, hit_share=options.hit)
-    if options.output_per_input is not None:
-        traffic = replace(traffic, output_per_input=options.output_per_input)
-    case = ServingCase(server=server, layout=_layout(server, traffic, options.layout), traffic=traffic)
-    if options.utilisation is not None:
-        case = replace(case, utilisation=options.utilisation)
-    return case if options.rent is None else replace(case, usd_per_device_hour=options.rent)
+    if options.use.hit is not None:
+        traffic = replace(traffic, hit_share=options.use.hit)
+    if options.use.output_per_input is not None:
+        traffic = replace(traffic, output_per_input=options.use.output_per_input)
+    case = ServingCase(server=server, layout=_layout(server, traffic, options.device.layout), traffic=traffic)
+    if options.use.utilisation is not None:
+        case = replace(case, utilisation=options.use.utilisation)
+    return case if options.device.rent is None else replace(case, usd_per_device_hour=options.device.rent)
 
 
 def draw(cost: UnitCost, model: str, path: Path) -> Path:
@@ -100,7 +142,8 @@ def draw(cost: UnitCost, model: str, path: Path) -> Path:
             x_label="sequences a device" if cost.decode.tensor_parallel == 1 else "sequences a group",
             y_label="USD per million",
             lines=tuple(Line(label=c.label, x=c.x, y=c.usd) for c in output_by_batch(cost, contexts)),
-            caption=f"{where}, busy {100 * case.utilisation:.0f}% of it. A line ends where memory does.",
+            caption=f"{where}, busy {100 * case.utilisation:.0f}% of the paid hours. "
+            "A line ends where memory does.",
         ),
         LineChart(
             name="load",
@@ -119,14 +162,16 @@ def draw(cost: UnitCost, model: str, path: Path) -> Path:
 
 
 def _sold(found: Reckoned, options: PriceOptions, lists: PriceList, moment: datetime) -> Reckoned:
-    vendor, slash, model = (options.sold_as or "").partition("/")
+    vendor, slash, model = (options.sale.sold_as or "").partition("/")
     if not slash:
-        raise UserError(f"--sold-as {options.sold_as!r} names no model", "write it as deepseek/deepseek-r1")
+        raise UserError(
+            f"--sold-as {options.sale.sold_as!r} names no model", "write it as deepseek/deepseek-r1"
+        )
     offer = lists.offer(vendor, model, moment)
     traffic = found.cost.case.traffic
     revenue = blended_usd(offer.prices, input_share=traffic.input_share, hit_share=traffic.hit_share)
     margin = Margin(revenue_usd=revenue, cost_usd=found.cost.blended_usd)
-    cut = None if options.cut is None else after_price_cut(margin.of_revenue, options.cut)
+    cut = None if options.sale.cut is None else after_price_cut(margin.of_revenue, options.sale.cut)
     return replace(found, offer=offer, margin=margin, after_cut=cut)
 
 
@@ -157,19 +202,21 @@ def _architecture(source: str) -> Architecture:
 
 
 def _accelerator(options: PriceOptions) -> Accelerator:
-    if options.accelerator == THIS:
+    if options.device.accelerator == THIS:
         from openbook.economics.host import this_machine
 
         return this_machine(today=datetime.now(UTC).date())
-    return with_network(find_accelerator(options.accelerator, with_file(options.accelerators)))
+    return with_network(find_accelerator(options.device.accelerator, with_file(options.device.accelerators)))
 
 
 def _precision(options: PriceOptions, accelerator: Accelerator) -> Precision:
-    if options.precision is not None:
+    if options.device.precision is not None:
         known = [str(one) for one in Precision]
-        if options.precision not in known:
-            raise UserError(f"no precision {options.precision!r}", nearest(options.precision, known))
-        return Precision(options.precision)
+        if options.device.precision not in known:
+            raise UserError(
+                f"no precision {options.device.precision!r}", nearest(options.device.precision, known)
+            )
+        return Precision(options.device.precision)
     order = (Precision.FP8, Precision.BF16, Precision.FP16, Precision.FP32)
     return next(one for one in order if one in accelerator.peak_flops and one in accelerator.matmul_share)
 

@@ -18,7 +18,7 @@ from openbook.runs.store import find_runs, resolve_run
 if TYPE_CHECKING:
     from openbook.cli.speaker import Speaker
 
-LONG_TOKENS = 1024
+LONG_TOKENS = 512
 SHORT_TOKENS = 16
 NUM_COMPLETION_TOKENS = 128
 NUM_SEQUENCES = 8
@@ -35,18 +35,18 @@ def measurement(source: str, *, measured: bool, prices: Path | None) -> Measurem
 
 
 def _from_runs(source: str, plan: PricePlan, today: date) -> Measurement:
-    run = resolve_run(source, OUT)
-    found = works_of(
-        find_runs(run.folder, on_broken=lambda error: print(f"left out: {error}", file=sys.stderr))
-    )
+    """Of all runs in the folder; of the device that worked longest, if there were several."""
+    folder = Path(source) if Path(source).is_dir() else resolve_run(source, OUT).folder
+    runs = find_runs(folder, on_broken=lambda error: print(f"left out: {error}", file=sys.stderr))
+    found = works_of(runs)
     if not found:
         raise UserError(
-            f"run {run.manifest.id} sampled nothing that was not trained on meanwhile",
-            f"measure it: openbook price {source} --measured",
+            f"{source} sampled nothing that was not trained on meanwhile",
+            "measure a checkpoint: openbook price CHECKPOINT --measured",
         )
     device = max(found, key=lambda name: sum(work.device_seconds for work in found[name]))
-    how = f"the usage of run {run.manifest.id}, by least squares"
-    return _priced(run.manifest.id, device, split_times(found[device]), plan, today, how)
+    how = f"the usage of {len(runs)} {'run' if len(runs) == 1 else 'runs'}, by least squares"
+    return _priced(folder.name, device, split_times(found[device]), plan, today, how)
 
 
 def _through_engine(source: str, plan: PricePlan, today: date) -> Measurement:
@@ -61,23 +61,22 @@ def _through_engine(source: str, plan: PricePlan, today: date) -> Measurement:
 
 
 def run_workloads(speaker: Speaker) -> list[Work]:
-    """The work of the three workloads, added up over the rounds, prompts new in each round."""
+    """The three workloads in each of the rounds, with new prompts in each."""
     room = speaker.checkpoint.config.max_position_embeddings
     long = min(LONG_TOKENS, room - 8)
     short = min(SHORT_TOKENS, room // 4)
     completion = min(NUM_COMPLETION_TOKENS, room - short - 1)
-    sums: dict[str, list[Work]] = {"long": [], "again": [], "short": []}
+    works: list[Work] = []
     for number in range(NUM_ROUNDS + 1):
         prompts = _prompts(speaker, long, number)
-        works = {
-            "long": _timed(speaker, prompts, 1),
-            "again": _timed(speaker, prompts, 1),
-            "short": _timed(speaker, _prompts(speaker, short, 1000 + number), completion),
-        }
-        if number:  # the first round compiles and fills caches of the machine
-            for name, one in works.items():
-                sums[name].append(one)
-    return [_sum(rounds) for rounds in sums.values()]
+        round_works = [
+            _timed(speaker, prompts, 1),
+            _timed(speaker, prompts, 1),
+            _timed(speaker, _prompts(speaker, short, 1000 + number), completion),
+        ]
+        if number:  # the first round compiles, and fills the caches of the machine
+            works += round_works
+    return works
 
 
 def _prompts(speaker: Speaker, num_tokens: int, seed: int) -> list[list[int]]:
@@ -103,15 +102,6 @@ def _timed(speaker: Speaker, prompts: Sequence[Sequence[int]], num_tokens: int) 
         cached_tokens=usage.cached_tokens,
         completion_tokens=usage.completion_tokens,
         device_seconds=seconds,
-    )
-
-
-def _sum(works: Sequence[Work]) -> Work:
-    return Work(
-        prompt_tokens=sum(work.prompt_tokens for work in works),
-        cached_tokens=sum(work.cached_tokens for work in works),
-        completion_tokens=sum(work.completion_tokens for work in works),
-        device_seconds=sum(work.device_seconds for work in works),
     )
 
 

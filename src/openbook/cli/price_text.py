@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from openbook.cli.price_case import Reckoned
 
 STALE = "stale"
+UNSURE = 0.2
+"""Share of the device time not explained from which a split by least squares is called unsure."""
 
 
 def usd(value: float) -> str:
@@ -118,6 +120,8 @@ def show_measurement(found: Measurement, as_json: bool) -> None:
         f"\n{found.how}: {times.num_works} pieces of work, {times.device_seconds:.1f} device-seconds, "
         f"{100 * times.unexplained:.1f}% of them not explained by these times"
     )
+    if times.unexplained > UNSURE:
+        print("the works are too alike, or the machine was busy with other things: --measured is surer")
     if times.cached_seconds is None:
         print("no cached token was seen: it is charged as a missed one")
     print(f"device-hour: {found.price_source}")

@@ -10,6 +10,8 @@ from openbook.economics.serving.roofline import decode_step
 from openbook.economics.serving.unit_cost import ServingCase, UnitCost, unit_cost, usd_per_million
 
 UTILISATIONS = tuple(step / 20 for step in range(2, 21))
+TOO_DEAR = 6.0
+"""Batches are left out where a token costs so many times the cheapest: they would flatten the rest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,20 +26,27 @@ class Curve:
 def output_by_batch(cost: UnitCost, contexts: Sequence[int]) -> tuple[Curve, ...]:
     """Output tokens against the batch of each copy of the attention, up to what fits, for some contexts."""
     case, unit = cost.case, cost.layout.decode
-    curves = []
+    points: dict[int, dict[int, float]] = {}
     for context in contexts:
         most = max_batch(case.server, unit, context)
-        batches = sorted({max(1, round(most ** (i / 24))) for i in range(25)}) if most else []
+        batches = sorted({max(1, round(most ** (i / 32))) for i in range(33)}) if most else []
         steps = [decode_step(case.server, unit, batch, context) for batch in batches]
-        if steps:
-            usd = tuple(
-                usd_per_million(case.rent_usd_per_hour, s.tokens_per_second_per_device, case.utilisation)
-                for s in steps
+        points[context] = {
+            step.batch: usd_per_million(
+                case.rent_usd_per_hour, step.tokens_per_second_per_device, case.utilisation
             )
-            curves.append(
-                Curve(label=f"{context:,} tokens of context", x=tuple(map(float, batches)), usd=usd)
-            )
-    return tuple(curves)
+            for step in steps
+        }
+    cheapest = min((usd for curve in points.values() for usd in curve.values()), default=0.0)
+    shown = {
+        context: {batch: usd for batch, usd in curve.items() if usd <= TOO_DEAR * cheapest}
+        for context, curve in points.items()
+    }
+    return tuple(
+        Curve(label=f"{context:,} tokens of context", x=tuple(map(float, curve)), usd=tuple(curve.values()))
+        for context, curve in shown.items()
+        if curve
+    )
 
 
 def by_load(case: ServingCase) -> tuple[Curve, ...]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import pytest
 
 from openbook.economics.serving.capacity import gpu_seconds_per_thousand
@@ -32,3 +35,11 @@ def test_what_a_million_tokens_cost_on_that_day() -> None:
     assert gpu_seconds_per_thousand(226.75 * 8 * 24, 776e9) == pytest.approx(0.202, abs=5e-4)
     assert DAY_6.mean_streams == pytest.approx(92_600, abs=10)
     assert DAY_6.peak_nodes / DAY_6.mean_nodes == pytest.approx(1.226, abs=5e-4)
+
+
+def test_the_committed_comparison_holds_decode_within_the_aim_and_says_that_prefill_is_not() -> None:
+    script = runpy.run_path(str(Path(__file__).parents[4] / "benchmarks" / "day6.py"))
+    prefilled, decoded, *others = list(script["rows"]())
+    assert abs(decoded.error) < script["AIM"]
+    assert prefilled.error > script["AIM"]  # utilisation, which no source outside the day gives
+    assert all(abs(row.error) < script["AIM"] for row in others)
