@@ -8,6 +8,7 @@ import pytest
 from markupsafe import Markup
 
 from openbook.pages.fans import FanChart, Points, Span, fan_chart
+from openbook.pages.ranges import Range, RangeChart, range_chart
 from openbook.pages.tornado import Swing, TornadoChart, tornado_chart
 
 FAN = FanChart(
@@ -87,3 +88,23 @@ def test_the_two_ends_of_a_tornado_differ_in_hatching() -> None:
     html = str(tornado_chart(TORNADO))
     assert "<pattern" in html and "stroke-dasharray: 3 1.5" in html.split("</ul>")[0]
     assert "#fe" not in html, "a colour that stands for a role was left over"
+
+
+def test_ranges_say_their_ends_and_refuse_ones_that_do_not_rise() -> None:
+    one = Range(label="payoff", wide=(-20, 90), narrow=(10, 50), middle=30)
+    chart = RangeChart(
+        name="cases",
+        title="Value",
+        unit="NPV in $B",
+        ranges=(one,),
+        wide_label="5 to 95 %",
+        narrow_label="25 to 75 %",
+    )
+    figure = parsed(range_chart(chart))
+    said = figure.findtext("svg/desc") or ""
+    assert "payoff: median 30, 25 to 75 % 10 to 50, 5 to 95 % -20 to 90." in said
+    labels = ["".join(item.itertext()) for item in figure.findall("ul/li")]
+    assert labels == ["median", "25 to 75 %", "5 to 95 %"]
+    assert "payoff" in [text.text for text in figure.iter("text")]
+    with pytest.raises(AssertionError, match="do not rise"):
+        Range(label="x", wide=(0, 5), narrow=(-1, 3), middle=2)
