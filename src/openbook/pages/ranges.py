@@ -95,7 +95,8 @@ def range_chart(chart: RangeChart) -> Markup:
 
 def _in_words(chart: RangeChart) -> str:
     said = (
-        f"{one.label}: {chart.middle_label} {show(one.middle)}, {chart.narrow_label} {show(one.narrow[0])} to "
+        f"{one.label}: {chart.middle_label} {show(one.middle)}, "
+        f"{chart.narrow_label} {show(one.narrow[0])} to "
         f"{show(one.narrow[1])}, {chart.wide_label} {show(one.wide[0])} to {show(one.wide[1])}."
         for one in chart.ranges
     )
