@@ -10,12 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openbook.cli.bookkeeping import BOOK_FILE
-from openbook.cli.options import BookAt, Json, Prices, Root
+from openbook.cli.options import BookAt, Json, Prices, Root, Since, Until
 from openbook.ledger.cuts import Cut
 
 if TYPE_CHECKING:
     from openbook.ledger.book import Book
     from openbook.ledger.totals import Among
+
+
+Of = Annotated[
+    str | None,
+    typer.Option(
+        "--of",
+        metavar="CHECKPOINT|RUN",
+        help="What this result cost from nothing: its ancestors, and the tries of them that failed.",
+    ),
+]
 
 
 def bill(
@@ -27,20 +37,9 @@ def bill(
     location: BookAt = None,
     prices: Prices = None,
     by: Annotated[Cut, typer.Option("--by", help="What a line of the statement is.")] = Cut.STAGE,
-    of: Annotated[
-        str | None,
-        typer.Option(
-            "--of",
-            metavar="CHECKPOINT|RUN",
-            help="What this result cost from nothing: its ancestors, and the tries of them that failed.",
-        ),
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option("--since", metavar="DAY", help="From this day or month on (UTC).")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="DAY", help="To this day or month, included.")
-    ] = None,
+    of: Of = None,
+    since: Since = None,
+    until: Until = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Add everything up again from the entries and the runs first.")
     ] = False,
@@ -52,6 +51,7 @@ def bill(
     totals: this run, the owned hardware, the whole programme.
     """
     from openbook.cli.bookkeeping import book_all, check, day_of, open_book, runs_below, until_of
+    from openbook.cli.outlook import compare_forecasts
     from openbook.cli.render import print_json
     from openbook.errors import UserError
     from openbook.ledger.prices import PricePlan
@@ -75,6 +75,8 @@ def bill(
         else:
             run_ids = [run.manifest.id for run in wanted] or None
             value = _statement(book, run_ids, by, among, as_json=as_json)
+            compared = compare_forecasts(wanted or found, plan, as_json=as_json)
+            value = None if value is None else {**value, "forecasts": compared}
     if as_json:
         print_json(value)
 

@@ -13,7 +13,7 @@ import typer
 from openbook.cli import hardware
 from openbook.cli.bookkeeping import check, day_of, open_book, runs_below, until_of
 from openbook.cli.groups import Group
-from openbook.cli.options import BookAt, Json, Root
+from openbook.cli.options import BookAt, Json, Root, Since, Until
 
 if TYPE_CHECKING:
     from openbook.ledger.rows import NumberedEntry
@@ -31,42 +31,50 @@ Account = Annotated[
         "--account", metavar="NAME", help="What it goes to: staff, data, storage, teacher_tokens, ..."
     ),
 ]
+Quantity = Annotated[str, typer.Option("--quantity", metavar="N", help="How many units.")]
+Unit = Annotated[
+    str, typer.Option("--unit", metavar="UNIT", help="hour, device-hour, million-tokens, usd, ...")
+]
+Source = Annotated[
+    str, typer.Option("--source", metavar="TEXT", help="Who says so: an invoice, a contract, a list.")
+]
+LastDay = Annotated[
+    str | None, typer.Option("--until", metavar="DAY", help="Its last day. [default: the same]")
+]
+RunId = Annotated[
+    str | None, typer.Option("--run", metavar="ID", help="The run it belongs to. [default: none]")
+]
+Stage = Annotated[
+    str | None,
+    typer.Option(
+        "--stage", metavar="NAME", help="Of a run that has no folder here, such as a published one."
+    ),
+]
+Parents = Annotated[
+    list[str] | None,
+    typer.Option("--parent", metavar="ID", help="What that run was made from; may be given again."),
+]
+Programme = Annotated[
+    str,
+    typer.Option("--programme", metavar="NAME", help="What it is all for, where there is more than one."),
+]
 Note = Annotated[str, typer.Option("--note", metavar="TEXT", help="Why, or what it was.")]
 
 
 @app.command("add")
 def add(
     account: Account,
-    quantity: Annotated[str, typer.Option("--quantity", metavar="N", help="How many units.")],
-    unit: Annotated[
-        str, typer.Option("--unit", metavar="UNIT", help="hour, device-hour, million-tokens, usd, ...")
-    ],
+    quantity: Quantity,
+    unit: Unit,
     price: Annotated[str, typer.Option("--price", metavar="USD", help="Dollars for one unit.")],
-    source: Annotated[
-        str, typer.Option("--source", metavar="TEXT", help="Who says so: an invoice, a contract, a list.")
-    ],
+    source: Source,
     date: Annotated[str, typer.Option("--date", metavar="DAY", help="When: 2026-11-30.")],
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="DAY", help="Its last day. [default: the same]")
-    ] = None,
+    until: LastDay = None,
     note: Note = "",
-    run: Annotated[
-        str | None, typer.Option("--run", metavar="ID", help="The run it belongs to. [default: none]")
-    ] = None,
-    stage: Annotated[
-        str | None,
-        typer.Option(
-            "--stage", metavar="NAME", help="Of a run that has no folder here, such as a published one."
-        ),
-    ] = None,
-    parent: Annotated[
-        list[str] | None,
-        typer.Option("--parent", metavar="ID", help="What that run was made from; may be given again."),
-    ] = None,
-    programme: Annotated[
-        str,
-        typer.Option("--programme", metavar="NAME", help="What it is all for, where there is more than one."),
-    ] = "",
+    run: RunId = None,
+    stage: Stage = None,
+    parent: Parents = None,
+    programme: Programme = "",
     root: Root = Path("out"),
     location: BookAt = None,
     as_json: Json = False,
@@ -131,12 +139,8 @@ def list_entries(
     origin: Annotated[
         str | None, typer.Option("--origin", metavar="NAME", help="Entered by openbook, hand or import.")
     ] = None,
-    since: Annotated[
-        str | None, typer.Option("--since", metavar="DAY", help="From this day or month on.")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="DAY", help="To this day or month, included.")
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The last so many.")] = 40,
     root: Root = Path("out"),
     location: BookAt = None,

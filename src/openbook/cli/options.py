@@ -59,6 +59,8 @@ Prices = Annotated[
     Path | None,
     typer.Option("--prices", metavar="FILE", help="A price plan of your own. [default: the one inside]"),
 ]
+Since = Annotated[str | None, typer.Option("--since", metavar="DAY", help="From this day or month on (UTC).")]
+Until = Annotated[str | None, typer.Option("--until", metavar="DAY", help="To this day or month, included.")]
 CheckpointFolder = Annotated[
     Path,
     typer.Argument(

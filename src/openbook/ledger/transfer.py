@@ -11,7 +11,7 @@ Our own layout has a line for each entry and these columns, in any order:
     price_date  from when the price holds           currency    USD, or nothing
     basis       stated, measured or estimated
 
-The first six are needed. A file with FOCUS columns is read by openbook.ledger.focus.
+The first six are needed. A file with FOCUS columns is read by openbook.ledger.focus_read.
 A row without an id is known again by its content, so importing a file again adds only what is new in it.
 """
 
@@ -22,11 +22,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from openbook.errors import UserError
-from openbook.ledger import focus
 from openbook.ledger.accounts import find_account
 from openbook.ledger.book import Book
 from openbook.ledger.change import Change
 from openbook.ledger.entry import Basis, LedgerEntry, Origin, refuse_other_currency
+from openbook.ledger.focus_read import Arrival, is_focus, is_same, read_focus
 from openbook.ledger.hardware import PREFIX
 from openbook.ledger.sheet import Sheet, SheetRow, read_sheet
 from openbook.ledger.stated import Stated, StatedRun, find_price_unit, make_known, parse_money, stated_entry
@@ -54,10 +54,10 @@ def import_file(book: Book, path: Path, account: str | None = None) -> Imported:
     UserError that names line and column of what is wrong; then nothing was added.
     """
     sheet = read_sheet(path)
-    arrivals = focus.read(sheet, account) if focus.is_focus(sheet) else _read(sheet)
+    arrivals = read_focus(sheet, account) if is_focus(sheet) else _read(sheet)
     with book.changing() as change:
         own = {one.number: one for one in arrivals if one.number is not None}
-        there = {number for number, entry in _numbered(book, own) if focus.is_same(own[number].entry, entry)}
+        there = {number for number, entry in _numbered(book, own) if is_same(own[number].entry, entry)}
         known = change.known_external_ids(one.entry.external_id for one in arrivals)
         new = [one for one in arrivals if one.number not in there and one.entry.external_id not in known]
         for one in new:
@@ -72,13 +72,13 @@ def import_file(book: Book, path: Path, account: str | None = None) -> Imported:
     )
 
 
-def _read(sheet: Sheet) -> list[focus.Arrival]:
+def _read(sheet: Sheet) -> list[Arrival]:
     sheet.require(NEEDED, LAYOUT)
     sheet.refuse_unknown(COLUMNS)
     return [_arrival(sheet.name, row) for row in sheet.rows]
 
 
-def _arrival(name: str, row: SheetRow) -> focus.Arrival:
+def _arrival(name: str, row: SheetRow) -> Arrival:
     account = row.read("account", lambda text: find_account(text).name)
     day = row.day("date")
     external_id = row.text("id", f"csv:{row.digest}")
@@ -114,10 +114,10 @@ def _arrival(name: str, row: SheetRow) -> focus.Arrival:
     except UserError as error:
         raise row.wrong("quantity", error.what, error.mend) from error
     run = StatedRun(run_id=stated.run_id, stage=stage) if stated.run_id and stage else None
-    return focus.Arrival(row=row, entry=entry, stated_run=run)
+    return Arrival(row=row, entry=entry, stated_run=run)
 
 
-def _numbered(book: Book, wanted: dict[int, focus.Arrival]) -> list[tuple[int, LedgerEntry]]:
+def _numbered(book: Book, wanted: dict[int, Arrival]) -> list[tuple[int, LedgerEntry]]:
     """The entries of the book that have the numbers of entries of the file: perhaps the same ones."""
     if not wanted:
         return []
@@ -131,7 +131,7 @@ def _numbered(book: Book, wanted: dict[int, focus.Arrival]) -> list[tuple[int, L
     return found
 
 
-def _make_known(change: Change, arrival: focus.Arrival) -> None:
+def _make_known(change: Change, arrival: Arrival) -> None:
     """See to it that the run of an entry is in the book. Raises UserError that names the row."""
     run_id = arrival.entry.run_id
     if run_id is None or change.run(run_id) is not None:
@@ -146,7 +146,7 @@ def _make_known(change: Change, arrival: focus.Arrival) -> None:
         )
 
 
-def _numbers_of(change: Change, arrivals: Sequence[focus.Arrival], known: frozenset[str]) -> dict[int, int]:
+def _numbers_of(change: Change, arrivals: Sequence[Arrival], known: frozenset[str]) -> dict[int, int]:
     """Under which numbers of this book earlier imports entered what the file numbers otherwise."""
     by_id = {
         one.entry.external_id: one.number
@@ -156,7 +156,7 @@ def _numbers_of(change: Change, arrivals: Sequence[focus.Arrival], known: frozen
     return {by_id[name]: number for name, number in change.numbers_of(by_id).items()}
 
 
-def _renumbered(first: int, new: Sequence[focus.Arrival], there: Mapping[int, int]) -> list[LedgerEntry]:
+def _renumbered(first: int, new: Sequence[Arrival], there: Mapping[int, int]) -> list[LedgerEntry]:
     """The entries, with what they reverse by the numbers that those have in this book."""
     numbers = dict(there)
     numbers |= {one.number: first + place for place, one in enumerate(new) if one.number is not None}
