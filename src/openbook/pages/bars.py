@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -10,6 +11,7 @@ from openbook.pages import palette
 from openbook.pages.figures import FONT_SIZE, WIDTH, Frame, Key, framed, new_figure, paint
 
 _ROW_HEIGHT = 30.0
+_ROW_HEIGHT_BELOW_LABEL = 38.0
 _CHARACTER_WIDTH = 6.6
 """Pixels that a character takes at `FONT_SIZE`, generously."""
 
@@ -31,7 +33,8 @@ class Bar:
 class BarChart:
     """Bars from one zero, in the order given; the second part is hatched. At least one bar.
 
-    A bar of `full` is as wide as the chart; 0 stands for the longest bar.
+    A bar of `full` is as wide as the chart; 0 stands for the longest bar. Labels stand before their bars, or
+    `above` them, where they may be as long as the chart is wide.
     """
 
     name: str
@@ -40,6 +43,7 @@ class BarChart:
     bars: tuple[Bar, ...]
     caption: str = ""
     full: float = 0.0
+    above: bool = False
 
     def __post_init__(self) -> None:
         assert self.bars, f"{self.name} has no bars"
@@ -52,8 +56,9 @@ def bar_chart(chart: BarChart) -> Markup:
     """The chart as a `<figure>`; more than one part brings a legend."""
     from matplotlib.patches import Rectangle
 
-    figure = new_figure(_ROW_HEIGHT * len(chart.bars) + 8)
-    left = min(0.5, (max(len(bar.label) for bar in chart.bars) * _CHARACTER_WIDTH + 10) / WIDTH)
+    figure = new_figure((_ROW_HEIGHT_BELOW_LABEL if chart.above else _ROW_HEIGHT) * len(chart.bars) + 8)
+    longest = 0 if chart.above else max(len(bar.label) for bar in chart.bars)
+    left = min(0.5, (longest * _CHARACTER_WIDTH + 10) / WIDTH)
     right = min(0.3, (max(len(bar.shown) for bar in chart.bars) * _CHARACTER_WIDTH + 10) / WIDTH)
     axes = figure.add_axes((left, 0.0, 1 - left - right, 1.0))
     axes.set_axis_off()
@@ -61,23 +66,25 @@ def bar_chart(chart: BarChart) -> Markup:
     axes.set_xlim(0, reach)
     axes.set_ylim(len(chart.bars) - 0.5, -0.5)
     gap = reach * 8 / ((1 - left - right) * WIDTH)
+    top, thick = (-0.02, 0.42) if chart.above else (-0.3, 0.6)  # of a bar, in rows
     for row, bar in enumerate(chart.bars):
-        start = 0.0
+        start, y = 0.0, row + top + thick / 2
         for index, value in enumerate(bar.values):
             color = paint(palette.series(index))
-            box = Rectangle(
-                (start, row - 0.3), value, 0.6, facecolor=color, edgecolor=paint("card"), linewidth=0
-            )
+            box = Rectangle((start, row + top), value, thick, facecolor=color)
+            box.set(edgecolor=paint("card"), linewidth=0)
             box.set_hatch("///" if index == 1 else "")
             box.set_alpha(0.6 if bar.interval else 1.0)
             axes.add_patch(box)
             start += value
         end = start
         if bar.interval:
-            axes.plot(bar.interval, (row, row), color=paint("ink"), linewidth=1.4, solid_capstyle="butt")
+            axes.plot(bar.interval, (y, y), color=paint("ink"), linewidth=1.4, solid_capstyle="butt")
             end = max(start, bar.interval[1])
-        axes.text(-gap, row, bar.label, ha="right", va="center", fontsize=FONT_SIZE, color=paint("ink"))
-        axes.text(end + gap, row, bar.shown, va="center", fontsize=FONT_SIZE, color=paint("muted"))
+        plain: dict[str, Any] = {"va": "center", "fontsize": FONT_SIZE, "parse_math": False}
+        side, x, label_y = ("left", 0.0, row - 0.22) if chart.above else ("right", -gap, row)
+        axes.text(x, label_y, bar.label, ha=side, color=paint("ink"), **plain)
+        axes.text(end + gap, y, bar.shown, color=paint("muted"), **plain)
     keys = tuple(
         Key(label=part, role=palette.series(index), thickness=8, dashes="3 1.5" if index == 1 else "")
         for index, part in enumerate(chart.parts)

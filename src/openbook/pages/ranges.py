@@ -74,14 +74,9 @@ def range_chart(chart: RangeChart) -> Markup:
         axes.plot(one.wide, (y, y), color=color, linewidth=2, solid_capstyle="butt")
         axes.plot(one.narrow, (y, y), color=color, linewidth=9, solid_capstyle="butt", alpha=0.55)
         axes.plot([one.middle] * 2, (y - 0.2, y + 0.2), color=paint("ink"), linewidth=2)
-        axes.text(
-            0.0,
-            row + 0.4,
-            one.label,
-            fontsize=FONT_SIZE,
-            color=paint("ink"),
-            transform=axes.get_yaxis_transform(),
-        )
+        transform = axes.get_yaxis_transform()
+        text = axes.text(0.0, row + 0.4, one.label, fontsize=FONT_SIZE, transform=transform, parse_math=False)
+        text.set(color=paint("ink"), bbox={"facecolor": paint("card"), "edgecolor": "none", "pad": 0.8})
     keys = (
         Key(label=chart.middle_label, role="ink", dashes="0 11 3 20", thickness=8),
         Key(label=chart.narrow_label, role=palette.series(0), thickness=8, opacity=0.55),

@@ -80,14 +80,9 @@ def tornado_chart(chart: TornadoChart) -> Markup:
             box.set_hatch("////" if index == 1 else "")
             axes.add_patch(box)
         label = f"{swing.label}: {swing.detail}" if swing.detail else swing.label
-        axes.text(
-            0.0,
-            row + 0.36,
-            label,
-            fontsize=FONT_SIZE,
-            color=paint("ink"),
-            transform=axes.get_yaxis_transform(),
-        )
+        transform = axes.get_yaxis_transform()
+        text = axes.text(0.0, row + 0.36, label, fontsize=FONT_SIZE, transform=transform, parse_math=False)
+        text.set(color=paint("ink"), bbox={"facecolor": paint("card"), "edgecolor": "none", "pad": 0.8})
     axes.axvline(chart.base, color=paint("ink"), linewidth=1.2)
     keys = (
         Key(label=chart.low_label, role=palette.series(1), thickness=8, dashes="3 1.5"),

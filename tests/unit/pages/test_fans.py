@@ -31,7 +31,7 @@ TORNADO = TornadoChart(
     base=10,
     swings=(
         Swing(label="life", low=5, high=15, detail="3 to 6 years"),
-        Swing(label="price", low=30, high=-40),
+        Swing(label="price", low=30, high=-40, detail="$1 to $2"),
     ),
 )
 
@@ -81,7 +81,10 @@ def test_a_tornado_puts_the_widest_swing_first_and_keeps_which_end_is_which() ->
     assert said.index("price: 30 when low, -40 when high.") < said.index("life: 5 when low, 15 when high.")
     assert "NPV in $B, 10 with every input in its middle." in said
     texts = [text.text or "" for text in figure.iter("text")]
-    assert [text for text in texts if text.startswith(("life", "price"))] == ["price", "life: 3 to 6 years"]
+    assert [text for text in texts if text.startswith(("life", "price"))] == [
+        "price: $1 to $2",
+        "life: 3 to 6 years",
+    ]
 
 
 def test_the_two_ends_of_a_tornado_differ_in_hatching() -> None:
