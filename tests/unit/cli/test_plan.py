@@ -110,6 +110,7 @@ def test_without_tokens_or_devices_the_defaults_are_stated(openbook: Command) ->
         (("--precision", "int8"), "there is no precision 'int8'"),
         (("--tokens", "0"), "--tokens 0: not a number above 0"),
         (("--tokens", "nan"), "not a number above 0"),
+        (("--tokens", "1e300"), "not a number above 0 and below"),
         (("--devices", "2048", "--layout", "tp=3"), "the nearest that do"),
         (("--devices", "16"), "the nearest that fits: --devices"),
         (("--rent", "-1"), "--rent -1: a price is"),

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import date
 
 from openbook.economics.accelerators import Accelerator
-from openbook.economics.plan.band import Z80, Band, widened
+from openbook.economics.plan.band import Band, widened
 from openbook.economics.plan.calibration import Calibration
 from openbook.economics.sourced import Mark, Sourced
 
@@ -101,12 +100,3 @@ def cost(hours: Band, accelerator: Accelerator, figures: Calibration) -> Cost:
 def _spread(price: Sourced, market: float) -> float:
     """A price that the user gave is certain; one of the market is not."""
     return 0.0 if price.mark is Mark.OURS and price.source.endswith("of the user") else market
-
-
-def stale(figures: list[Sourced], today: date) -> list[Sourced]:
-    return [figure for figure in figures if figure.is_stale(today)]
-
-
-def ratio_low_high(spread: float) -> tuple[float, float]:
-    """The ends of an 80 % band of a logarithmic spread, over its middle."""
-    return math.exp(-Z80 * spread), math.exp(Z80 * spread)

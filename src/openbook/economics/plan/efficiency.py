@@ -95,15 +95,10 @@ def matmul_share(accelerator: Accelerator, precision: Precision) -> float:
     return UNKNOWN_MATMUL_SHARE
 
 
-def token_time(
-    architecture: Architecture, shape: TrainingShape, layout: Layout, machine: Machine, figures: Calibration
-) -> _Timer:
-    """A timer of one layout; see `_Timer.time`."""
-    return _Timer(architecture, shape, layout, machine, figures)
-
-
 @dataclass(frozen=True, slots=True)
-class _Timer:
+class TokenTimer:
+    """How long a token takes in one layout on one machine."""
+
     architecture: Architecture
     shape: TrainingShape
     layout: Layout

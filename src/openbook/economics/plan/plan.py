@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 
 from openbook.economics.accelerators import Accelerator, Precision, require_precision
@@ -24,6 +23,8 @@ WITHOUT_FUSED = ("v100",)
 GIVEN_MFU_SPREAD = 0.05
 """A utilisation that the user gives is believed, to a few hundredths."""
 MAX_DAYS = 60.0
+MOST = 1e18
+"""More of anything than there will be."""
 TOKENS_PER_PARAMETER = 20
 
 
@@ -131,8 +132,8 @@ def _check(request: TrainingRequest) -> None:
         ("--devices", request.num_devices),
         ("--batch-tokens", request.batch_tokens),
     ):
-        if value is not None and not 0 < value < math.inf:
-            raise UserError(f"{name} {value:g}: not a number above 0")
+        if value is not None and not 0 < value < MOST:
+            raise UserError(f"{name} {value:g}: not a number above 0 and below {MOST:g}")
     if request.goodput is not None and not 0 < request.goodput <= 1:
         raise UserError(f"a goodput of {request.goodput:g} is none", "give a share above 0 and at most 1")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from openbook.economics.accelerators import Accelerator
 from openbook.economics.plan.calibration import Calibration
-from openbook.economics.plan.efficiency import Machine, TokenTime, token_time
+from openbook.economics.plan.efficiency import Machine, TokenTime, TokenTimer
 from openbook.economics.plan.layout import Layout, LayoutChoice, Recompute, candidates, check_choice
 from openbook.economics.plan.memory import DeviceMemory, TrainingShape, state_bytes, training_memory
 from openbook.errors import UserError
@@ -104,7 +104,7 @@ def _fitting(job: Job, choice: LayoutChoice, figures: Calibration) -> Placement 
         batch = _batch(job, layout)
         if batch > most:
             continue
-        time = token_time(job.architecture, job.shape, layout, machine, figures).time(batch)
+        time = TokenTimer(job.architecture, job.shape, layout, machine, figures).time(batch)
         if best is None or time.total < best.time.total:
             limit = job.accelerator.memory_bytes
             best = Placement(

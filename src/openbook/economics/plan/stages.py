@@ -25,7 +25,6 @@ from openbook.model.architecture import Architecture
 
 FORWARD_SHARE = 0.35
 """MFU of forward passes over whole sequences: prefill of day 6 (fact sheet 5.3), 35 % of the BF16 peak."""
-KNOWN_SPREAD = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +76,7 @@ def _stage(
     if isinstance(stage, TrainingStage):
         return _training(stage, at)
     if isinstance(stage, HoursStage):
-        known = band(stage.device_hours, KNOWN_SPREAD)
+        known = band(stage.device_hours, 0.0)
         return _made(stage.kind, stage.name, {"known": known}, at, note=stage.source)
     if isinstance(stage, RLStage):
         return _reinforcement(stage, at)
