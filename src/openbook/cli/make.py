@@ -77,6 +77,7 @@ def run(
     if launch is None:
         return
     from openbook.cli.live import watched
+    from openbook.cli.outlook import foresee, say_settled
     from openbook.cli.spending import limit, spending
     from openbook.r1.report import story_table
     from openbook.r1.story import check_story, run_story
@@ -85,6 +86,7 @@ def run(
     check_story(launch.recipe.config)
     if request.resume is None:
         begin(launch)
+        foresee(launch)
     with resumable(launch), watched(spending(launch.out)) as progress:
         story = run_story(
             launch.recipe.config,
@@ -97,6 +99,7 @@ def run(
             limit=cap,
         )
     print(story_table(json.loads(story.read_text(encoding="utf-8"))))
+    say_settled(launch.out)
     _say_what_next(launch.out)
     print(story)
 
@@ -139,7 +142,8 @@ def sft(
     dry_run: DryRun = False,
 ) -> None:
     """Fine-tune a model on conversations."""
-    _stage(Request("sft", recipe, out, seed, overrides or (), resume, dry_run, budget), {"base": base, "data": data})
+    request = Request("sft", recipe, out, seed, overrides or (), resume, dry_run, budget)
+    _stage(request, {"base": base, "data": data})
 
 
 def rl(
@@ -204,6 +208,7 @@ def _stage(request: Request, inputs: Mapping[str, Path | None]) -> None:
     if launch is None:
         return
     from openbook.cli.live import watched
+    from openbook.cli.outlook import foresee, say_settled
     from openbook.cli.spending import limit, spending
     from openbook.r1.verbs import Order, open_stage
 
@@ -218,8 +223,10 @@ def _stage(request: Request, inputs: Mapping[str, Path | None]) -> None:
     run_stage = open_stage(order)  # refuses what is missing or unfit before anything is written
     if request.resume is None:
         begin(launch)
+        foresee(launch)
     with resumable(launch), watched(spending(launch.out)) as progress:
         result = run_stage(progress)
+    say_settled(launch.out)
     print(result)
 
 

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from openbook.economics.local.settlement import Settlement
     from openbook.ledger.prices import PricePlan
     from openbook.runs.machine_profile import MachineProfile
+    from openbook.runs.run import Run
 
 GPU_FOLDER = Path("/proc/driver/nvidia/gpus")
+MOST_ABOVE = 2
+"""How far above a run the folder of its work may lie: a stage set aside lies two below it."""
 
 
 def outlook(
@@ -163,6 +166,33 @@ def say_settled(folder: Path) -> None:
         return
     print(text_table(settlement_table(found)), file=sys.stderr)
     print(settlement_sentence(found), file=sys.stderr)
+
+
+def compare_forecasts(runs: Sequence[Run], prices: PricePlan, *, as_json: bool) -> dict[str, Any]:
+    """Of each folder whose work was forecast the comparison as plain values; printed unless `as_json`."""
+    from openbook.economics.local.forecast_file import FORECAST_FILE
+    from openbook.economics.local.settlement import settlement_to_json
+    from openbook.pages.tables import text_table
+    from openbook.r1.settled import settlement_sentence, settlement_table
+
+    places = {place: None for run in runs for place in (run.folder, *run.folder.parents[:MOST_ABOVE])}
+    compared: dict[str, Any] = {}
+    for folder in places:
+        if not (folder / FORECAST_FILE).is_file():
+            continue
+        try:
+            found = settled(folder, prices)
+        except UserError as error:
+            print(f"{folder}: forecast not compared: {error}", file=sys.stderr)
+            continue
+        if found is None or not found.stages:
+            continue
+        compared[str(folder)] = settlement_to_json(found)
+        if not as_json:
+            print(f"\nforecast and actual of {folder}\n")
+            print(text_table(settlement_table(found)))
+            print(f"\n{settlement_sentence(found)}")
+    return compared
 
 
 def _times(cpu: Estimate, device: Estimate, usd: Estimate) -> tuple[str, str, str, str]:

@@ -12,7 +12,7 @@ from openbook.ledger.prices import PricePlan
 from openbook.pages.bars import Bar, BarChart, bar_chart
 from openbook.pages.charts import multiples
 from openbook.pages.page import Section, fill, missing
-from openbook.pages.tables import Column, Table, html_table
+from openbook.pages.tables import ABSENT, Column, Table, html_table
 from openbook.r1.past import PastReader
 from openbook.runs.store import find_runs
 from openbook.units import show_seconds, show_usd, to_nano_usd
@@ -47,7 +47,11 @@ def settled_folder(folder: Path, prices: PricePlan) -> Settlement | None:
 
 
 def settlement_table(found: Settlement) -> Table:
-    """A line for each stage and the total: both times, and the difference in dollars by its causes."""
+    """A line for each stage: both times, and the causes of the difference as shares of the forecast cost.
+
+    The total has those in dollars. The errors are of processor seconds, with the lengths of completions as
+    forecast and with those that there were.
+    """
     rows = [
         (
             one.name,
@@ -57,7 +61,7 @@ def settlement_table(found: Settlement) -> Table:
             show_seconds(one.device_seconds + one.lost_device_seconds),
             f"{one.error:+.0%}",
             f"{one.error_realised:+.0%}",
-            *map(_signed_usd, one.variance.parts().values()),
+            *(_share(part, one.variance.forecast_usd) for part in one.variance.parts().values()),
         )
         for one in found.stages
     ]
@@ -72,7 +76,7 @@ def settlement_table(found: Settlement) -> Table:
         f"{found.error_realised:+.0%}",
         *map(_signed_usd, found.variance.parts().values()),
     )
-    labels = ("forecast", "80 % band", "actual", "error", "of time alone", *found.variance.parts())
+    labels = ("forecast", "80 % band", "actual", "CPU error", "real lengths", *found.variance.parts())
     columns = (Column(label="stage"), *(Column(label=label, number=True) for label in labels))
     return Table(columns=columns, rows=tuple(rows), total=total)
 
@@ -124,6 +128,12 @@ def _usd(value: Fraction) -> str:
     return show_usd(to_nano_usd(Decimal(value.numerator) / Decimal(value.denominator)))
 
 
+def _share(part: Fraction, whole: Fraction) -> str:
+    if not part:
+        return "0 %"
+    return f"{float(part / whole):+.1%}" if whole else ABSENT
+
+
 def _signed_usd(value: Fraction) -> str:
     shown = _usd(abs(value))
-    return shown if not value else f"{'+' if value > 0 else '-'}{shown}"
+    return "$0" if not value else f"{'+' if value > 0 else '-'}{shown}"

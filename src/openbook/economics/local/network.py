@@ -50,6 +50,8 @@ class Network:
     """Recorded operators of a forward pass."""
     activation_bytes: int
     """Kept for the backward pass, of one token."""
+    key_value_bytes: int
+    """Keys and values of one position for all heads, over all layers: what rows taken apart copy."""
     num_layers: int
     num_parameters: int
     muon_matrices: int
@@ -77,6 +79,7 @@ def network_of(config: ModelConfig, *, with_mtp: bool = False) -> Network:
         cached_score_flops=config.num_hidden_layers * _cached_score_flops(config),
         launches=_launches(config, num_modules),
         activation_bytes=_activation_bytes(config),
+        key_value_bytes=FP32_BYTES * num_blocks * _key_value_elements(config),
         num_layers=config.num_hidden_layers,
         num_parameters=cost.parameters_total + cost.mtp.total,
         muon_matrices=len(shapes),
@@ -114,6 +117,15 @@ def _score_flops(config: ModelConfig) -> int:
         case GQAConfig() as gqa:
             size = 2 * gqa.head_dim
     return 2 * config.num_attention_heads * size
+
+
+def _key_value_elements(config: ModelConfig) -> int:
+    match config.attention:
+        case MLAConfig() as mla:
+            size = mla.qk_nope_head_dim + mla.qk_rope_head_dim + mla.v_head_dim
+            return config.num_attention_heads * size
+        case GQAConfig() as gqa:
+            return 2 * gqa.num_key_value_heads * gqa.head_dim
 
 
 def _cached_score_flops(config: ModelConfig) -> int:

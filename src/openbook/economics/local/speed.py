@@ -16,18 +16,18 @@ from openbook.economics.local.work import Term, Work
 from openbook.runs.machine_profile import MachineProfile, ShapeClass
 
 SLOWNESS: Mapping[Term, float] = {
-    Term.LAUNCHES: 3.0,
-    Term.PRODUCTS: 1.0,
-    Term.SCORES: 3.2,
+    Term.LAUNCHES: 4.0,
+    Term.PRODUCTS: 0.9,
+    Term.SCORES: 3.0,
     Term.ACTIVATIONS: 12.0,
-    Term.LOGITS: 12.0,
-    Term.MUON: 1.4,
+    Term.LOGITS: 14.0,
+    Term.MUON: 1.1,
     Term.STATE: 1.0,
-    Term.EXAMPLES: 80.0,
-    Term.SAMPLED_PRODUCTS: 1.1,
-    Term.ENGINE_STEPS: 70.0,
-    Term.SAMPLED_TOKENS: 1.5,
-    Term.SEQUENCES: 100.0,
+    Term.EXAMPLES: 95.0,
+    Term.SAMPLED_PRODUCTS: 1.0,
+    Term.ENGINE_STEPS: 55.0,
+    Term.SAMPLED_TOKENS: 1.1,
+    Term.SEQUENCES: 115.0,
     Term.PUBLISHED: 4.0,
     Term.SAVED: 27.0,
 }

@@ -124,11 +124,13 @@ def update_work(
 ) -> Work:
     """The forward and backward passes over `num_tokens` tokens, and the update of the weights."""
     num_drawn, num_targets = learned.examples_per_step, 0.0
-    row_length = num_tokens / num_drawn
+    row_length, num_copied = num_tokens / num_drawn, 0.0
     if learned.learning is Learning.EXAMPLES:
         num_targets = num_tokens * TARGET_SHARE
     if rollout is not None:
         row_length = prompt + completion
+        if learned.shares_prompts:
+            num_copied = num_drawn * row_length * learned.num_iterations
         num_targets = num_drawn * completion * learned.num_iterations
     passes, padding = packed(learned, num_tokens)
     batch = Batch(
@@ -137,6 +139,7 @@ def update_work(
         row_length=row_length,
         num_drawn=num_drawn,
         num_targets=num_targets,
+        num_copied=num_copied,
         num_passes=passes,
         num_updates=learned.num_updates,
         num_reference_passes=learned.num_reference_passes / learned.num_iterations,

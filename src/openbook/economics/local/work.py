@@ -24,6 +24,8 @@ BLOCK_TOKENS = 16
 """A prompt is found again in the cache by whole blocks."""
 LONGEST_BY_MEAN = 1.5
 """The longest completion of a call by the mean one: 1.3 to 1.9 in the story of nano."""
+COPIES = 3
+"""Of keys and values where rows are taken apart: gathered, laid out, and scattered on the way back."""
 STATE_PASSES = 7
 """Of AdamW: weight, gradient and two moments read, weight and two moments written."""
 
@@ -106,6 +108,8 @@ class Batch:
     """Tokens whose logits are wanted."""
     num_passes: float
     """Batches whose gradients are added up for an update."""
+    num_copied: float = 0.0
+    """Positions whose keys and values are copied so that a completion stands beside its prompt."""
     num_updates: float = 1.0
     num_reference_passes: float = 0.0
     """Further forward passes over the same tokens, by the reference or for old log-probabilities."""
@@ -121,13 +125,14 @@ def training(network: Network, batch: Batch) -> Work:
     products += network.head_parameters * batch.num_targets
     scores = network.score_flops * positions * batch.row_length * batch.padding
     reference = batch.num_reference_passes
+    kept = network.activation_bytes * positions + COPIES * network.key_value_bytes * batch.num_copied
     return Work.of(
         {
             Term.LAUNCHES: batch.num_passes * network.launches * (1 + reference / 3)
             + batch.num_updates * network.muon_matrices * LAUNCHES_OF_MUON / 3,
             Term.PRODUCTS: 2 * products * (forwards + reference),
             Term.SCORES: scores * (forwards + reference),
-            Term.ACTIVATIONS: network.activation_bytes * positions * (1 + reference / 3),
+            Term.ACTIVATIONS: kept * (1 + reference / 3),
             Term.LOGITS: FP32_BYTES
             * network.head_parameters
             / network.width
