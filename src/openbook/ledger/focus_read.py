@@ -83,7 +83,7 @@ def _own(row: SheetRow) -> Arrival:
     cost = "EffectiveCost" if account in EFFECTIVE_ONLY else "BilledCost"
     entry = LedgerEntry(
         time=row.time("x_RecordedAt"),
-        run_id=row.text("x_RunId", "") or None,
+        run_id=row.verbatim("x_RunId") or None,
         attempt=int(row.number("x_Attempt")),
         account=account,
         lost=row.text("x_Lost") == "true",
@@ -91,17 +91,17 @@ def _own(row: SheetRow) -> Arrival:
         unit=unit,
         unit_price_usd=row.number("ListUnitPrice"),
         price_unit=price_unit,
-        price_source=row.text("x_PriceSource"),
+        price_source=row.verbatim("x_PriceSource"),
         price_date=row.day("x_PriceDate"),
         amount_nano_usd=_amount(row, cost),
-        note=row.text("ChargeDescription", ""),
+        note=row.verbatim("ChargeDescription"),
         period_start=row.time("x_PeriodStart"),
         period_end=row.time("x_PeriodEnd"),
         origin=Origin.IMPORT,
         basis=row.read("x_Basis", Basis),
         source_file=row.sheet,
-        external_id=row.text("x_ExternalId", ""),
-        programme=row.text("SubAccountId", ""),
+        external_id=row.verbatim("x_ExternalId"),
+        programme=row.verbatim("SubAccountId"),
         reverses=int(row.number("x_Reverses")) if row.text("x_Reverses", "") else None,
     )
     _check(row, entry, cost)

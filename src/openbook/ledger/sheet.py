@@ -60,6 +60,10 @@ class SheetRow:
             return value or (default or "")
         raise self.wrong(column, "is empty", "every row needs one")
 
+    def verbatim(self, column: str) -> str:
+        """A cell as it stands, blanks and line ends included."""
+        return self.cells.get(column, "")
+
     def read(self, column: str, convert: Callable[[str], Value]) -> Value:
         """A cell converted; what the conversion refuses is refused here with its place."""
         text = self.text(column)
