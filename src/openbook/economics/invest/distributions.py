@@ -6,6 +6,7 @@ rising. That keeps inputs of one name paired between scenarios even where their 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -127,11 +128,8 @@ class Distribution:
         return (math.log(bound) - math.log(self._number("median"))) / self._number("log_sd")
 
     def _beta(self, u: Floats) -> Floats:
-        from scipy.special import betaincinv
-
         low, high = self._number("low", 0.0), self._number("high", 1.0)
-        shares: Floats = betaincinv(self._number("alpha"), self._number("beta"), u)
-        return low + (high - low) * shares
+        return low + (high - low) * _beta_share(self._number("alpha"), self._number("beta"), u)
 
 
 def constant(value: float, *, unit: str, source: str, date: Date, mark: Mark) -> Distribution:
@@ -148,6 +146,42 @@ def _triangular(low: float, mode: float, high: float, u: Floats) -> Floats:
     rising = low + np.sqrt(u * (high - low) * (mode - low))
     falling = high - np.sqrt((1 - u) * (high - low) * (high - mode))
     return np.where(u < at_mode, rising, falling)
+
+
+NUM_NODES = 4096
+LAST_NODE = 7.0
+"""In standard deviations: levels lie within 2^-33 of 0 and 1, which is 6.3 of them."""
+MIN_INTERPOLATED = 0.4
+"""With a smaller parameter nearly all values lie at an end, and between them the curve is too steep."""
+
+
+@functools.lru_cache(maxsize=64)
+def _beta_nodes(alpha: float, beta: float) -> Floats:
+    """The beta's values at evenly spaced normal variates to LAST_NODE either way, and one beyond each."""
+    from scipy.special import betainccinv, betaincinv, ndtr
+
+    step = 2 * LAST_NODE / (NUM_NODES - 1)
+    z = -LAST_NODE + step * np.arange(-1, NUM_NODES + 1)
+    lower, upper = betaincinv(alpha, beta, ndtr(z)), betainccinv(alpha, beta, ndtr(-z))
+    return np.where(z < 0, lower, upper)
+
+
+def _beta_share(alpha: float, beta: float, u: Floats) -> Floats:
+    """The beta's values at the levels `u`, by cubic interpolation to 1e-10: inverting each takes 3 us."""
+    from scipy.special import betaincinv, ndtri
+
+    if min(alpha, beta) < MIN_INTERPOLATED:
+        return np.asarray(betaincinv(alpha, beta, u))
+    nodes = _beta_nodes(alpha, beta)
+    place = (ndtri(u) + LAST_NODE) * ((NUM_NODES - 1) / (2 * LAST_NODE))
+    cell = np.clip(place.astype(np.int64), 0, NUM_NODES - 2)
+    t = place - cell
+    before, left, right, after = (nodes[cell + shift] for shift in range(4))
+    slope = (6 * right - 2 * before - 3 * left - after) / 6
+    bend = (before - 2 * left + right) / 2
+    twist = (3 * (left - right) + after - before) / 6
+    value = left + t * (slope + t * (bend + t * twist))
+    return np.clip(value, 0.0, 1.0)
 
 
 def _check_names(given: Distribution) -> None:
