@@ -18,13 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from openbook.economics.invest.capacity import Fleet
+from openbook.economics.invest.demand import Series
 from openbook.economics.invest.distributions import Floats
 from openbook.economics.invest.scenario import Panel
 
 LEASE_YEARS = 5
 """A finance lease is repaid in equal parts from the year after; ours, about the life of what is leased."""
-
-Series = tuple[Floats, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +31,7 @@ class Sales:
     """What a year's demand and capacity made of each other: money in USD billion, hours in millions."""
 
     revenue: Series
+    served: Series
     busy: Series
     """Busy share of the paid hours, training included."""
 
@@ -101,7 +101,7 @@ def keep_accounts(panel: Panel, fleet: Fleet, sales: Sales) -> Accounts:
 
 
 def _leases(capex: Series, share: Floats, rate: Floats) -> tuple[Series, Series, Floats]:
-    """Repayment and interest of each year, and what is owed at the end. Interest is on the opening balance."""
+    """Repayment and interest of each year, and what is owed at the end. Interest: on the opening balance."""
     zero = np.zeros((1, 1))
     if not np.any(share):
         return (zero,) * len(capex), (zero,) * len(capex), zero
@@ -143,31 +143,20 @@ def _write_off(panel: Panel, fleet: Fleet, cash: Series) -> tuple[Series, Series
 
 
 def _value_in_use(panel: Panel, fleet: Fleet, cash: Series) -> Series:
-    """What the machines of year t and before will bring: their part of later years' cash, discounted.
+    """What the fleet of year t will bring: V_t = max(0, (V_{t+1} + cash_{t+1} - upkeep_{t+1}) / q), per year.
 
-    Cash before tax at r / (1 - tax), the path's own future being known; a year's cash goes to vintages by
-    devices in service; later capex is no part of it. At the end of the last year what is left counts at its
-    scheduled book value, so that the end of the horizon writes nothing down.
+    Cash before tax at q = 1 + r / (1 - tax), the path's own future being known. Upkeep holds the fleet as it
+    is and belongs to it; capex of later spending years does not, so while spending lasts the fleet of year t
+    has its share, by gigawatts, of what all of them bring. At the end of the last year what is left counts at
+    its scheduled book value: the end of the horizon by itself writes nothing down.
     """
     rate = 1 + panel["discount_rate"] / (1 - panel["tax_rate"])
-    years = len(cash)
-    per_device, factor = [], np.ones((1, 1))
-    for year in range(years):
-        devices = fleet.devices[year]
-        per_device.append(
-            np.maximum(cash[year], 0.0) / np.where(devices > 0, devices, np.inf) / factor
-        )  # discounted to the first year's end
-        factor = factor * rate
-    serving = [fleet.bought[0] * fleet.service[year + 1] for year in range(years)]
-    values = []
-    grown = np.ones((1, 1))
-    last = factor / rate
-    for year in range(years):
-        for later in range(year, years):
-            serving[later] = serving[later] + fleet.bought[year + 1] * fleet.service[later - year]
-        future = fleet.left[year] / last
-        for later in range(year + 1, years):
-            future = future + serving[later] * per_device[later]
-        values.append(future * grown)
-        grown = grown * rate
-    return tuple(values)
+    spending = panel.scenario.spending_years
+    value = fleet.book[-1]
+    values = [value]
+    for year in range(len(cash) - 1, 0, -1):
+        upkeep = fleet.capex[year] if year >= spending else 0.0
+        value = np.maximum((value + cash[year] - upkeep) / rate, 0.0)
+        values.append(value)
+    values.reverse()
+    return tuple(value * share for value, share in zip(values, fleet.expanded, strict=True))

@@ -33,12 +33,8 @@ class Fleet:
     depreciation: tuple[Floats, ...]
     book: tuple[Floats, ...]
     """Scheduled book value at the end of the year: what was spent less depreciation so far."""
-    bought: tuple[Floats, ...]
-    """Devices of each vintage, the opening one first."""
-    service: tuple[Floats, ...]
-    """Share of the year of age a in which a vintage is in service."""
-    left: tuple[Floats, ...]
-    """Of all vintages up to a year, what the schedule leaves at the end of the last year."""
+    expanded: tuple[Floats, ...]
+    """Of the power that the spending years add and the opening vintage had, what is bought by each year."""
 
 
 def in_service(delay: Floats, life: Floats, num_ages: int) -> tuple[Floats, ...]:
@@ -75,8 +71,8 @@ def build_fleet(panel: Panel) -> Fleet:
     zero = np.zeros((1, 1))
     gigawatts, devices = [zero] * years, [zero] * years
     short_off, long_off = [zero] * years, [zero] * years
-    left_short, left_long, book_value = zero, zero, zero
-    capex, book, bought, left = [], [], [], []
+    book_value, expansion = zero, zero
+    capex, book, expanded = [], [], []
     opening = panel["opening_capex"] * ai_share
     spend = panel["first_capex"] * ai_share
     opening_book = opening * (1 - short_part * short_share[0] - (1 - short_part) * long_share[0])
@@ -92,7 +88,8 @@ def build_fleet(panel: Panel) -> Fleet:
             capex.append(short)
         power = short / usd_per_gigawatt
         added = power * devices_per_gigawatt * gain**vintage
-        bought.append(added)
+        if vintage < panel.scenario.spending_years:
+            expansion = expansion + power
         for year in range(max(vintage, 0), years):
             age = year - vintage
             gigawatts[year] = gigawatts[year] + power * service[age]
@@ -100,12 +97,10 @@ def build_fleet(panel: Panel) -> Fleet:
             short_off[year] = short_off[year] + short * short_share[age]
             if long is not zero:
                 long_off[year] = long_off[year] + long * long_share[age]
-        left_short = left_short + short * (1 - sum(short_share[: years - vintage]))
-        left_long = left_long + long * (1 - sum(long_share[: years - vintage]))
-        left.append(left_short + left_long)
         if vintage >= 0:
             book_value = book_value + capex[vintage] - short_off[vintage] - long_off[vintage]
             book.append(book_value)
+            expanded.append(expansion)
     sold = HOURS_PER_YEAR * panel["utilisation"] * (1 - panel["training_share"])
     return Fleet(
         opening_book=opening_book,
@@ -115,7 +110,5 @@ def build_fleet(panel: Panel) -> Fleet:
         hours=tuple(count * sold for count in devices),
         depreciation=tuple(short + long for short, long in zip(short_off, long_off, strict=True)),
         book=tuple(book),
-        bought=tuple(bought),
-        service=service,
-        left=tuple(left[1:]),
+        expanded=tuple(so_far / np.where(expansion > 0, expansion, 1.0) for so_far in expanded),
     )

@@ -1,11 +1,12 @@
 """What customers would buy: seats, tokens, advertising, contracted machines. No torch.
 
 Revenue is in USD billion a year, work in million device-hours. Prices follow competition, one cut and a
-rival's efficiency, and never fall below what an own hour costs in cash.
+rival's efficiency, and never fall below what an hour of an own machine costs in cash, selling included (B41).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,18 +16,20 @@ from openbook.economics.invest.scenario import Panel
 from openbook.economics.invest.shock import in_force
 
 MONTHS = 12
-PRODUCTS = ("seats", "api", "ads", "cloud")
+PRODUCTS = ("seats", "ads", "api", "cloud")
+
+Series = tuple[Floats, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demand:
-    """Of each year: revenue by product and device-hours that all of it would take, were machines plenty."""
+    """By product and year: revenue and device-hours, as they would be were machines plenty."""
 
-    revenue: dict[str, tuple[Floats, ...]]
-    hours: tuple[Floats, ...]
-    seats: tuple[Floats, ...]
+    revenue: Mapping[str, Series]
+    hours: Mapping[str, Series]
+    seats: Series
     """Paid seats, millions."""
-    api_price: tuple[Floats, ...]
+    api_price: Series
     """USD per million tokens."""
 
 
@@ -56,31 +59,34 @@ def backlog_share(first_year: Floats, year: int) -> Floats:
     return np.maximum(1 - year / num_years, 0.0) / total
 
 
-def project_demand(panel: Panel, hours_per_million: tuple[Floats, ...], cash_per_hour: Floats) -> Demand:
+def project_demand(panel: Panel, hours_per_million: Series, cash_per_hour: Series) -> Demand:
     """Demand of all products and years at their prices. `cash_per_hour` (USD) sets the floor of prices."""
-    floors = tuple(hours * cash_per_hour for hours in hours_per_million)
+    kept = 1 - np.minimum(panel["sales_cost_share"], 0.99)
+    floors = tuple(hours * cash / kept for hours, cash in zip(hours_per_million, cash_per_hour, strict=True))
     seats, seat_money, seat_hours = _seats(panel, hours_per_million, floors)
     api_price, api_money, api_hours = _api(panel, hours_per_million, floors)
     ad_money, ad_hours = _ads(panel, hours_per_million)
     cloud_money, cloud_hours = _cloud(panel)
-    linear = [sum(parts) for parts in zip(seat_hours, api_hours, ad_hours, cloud_hours, strict=True)]
+    exponent = panel["cost_exponent"]
     return Demand(
-        revenue={"seats": seat_money, "api": api_money, "ads": ad_money, "cloud": cloud_money},
-        hours=_with_exponent(tuple(np.asarray(hours) for hours in linear), panel["cost_exponent"]),
+        revenue={"seats": seat_money, "ads": ad_money, "api": api_money, "cloud": cloud_money},
+        hours={
+            "seats": _with_exponent(seat_hours, exponent),
+            "ads": _with_exponent(ad_hours, exponent),
+            "api": _with_exponent(api_hours, exponent),
+            "cloud": cloud_hours,  # an hour of a rented machine is an hour
+        },
         seats=seats,
         api_price=api_price,
     )
 
 
-def _with_exponent(linear: tuple[Floats, ...], exponent: Floats) -> tuple[Floats, ...]:
-    """H = H_lin (H_lin / H_lin of the first year)^(k - 1): cost that grows faster than usage (A40)."""
+def _with_exponent(hours: Series, exponent: Floats) -> Series:
+    """H (H / H of the first year)^(k - 1): cost that grows faster than usage (A40)."""
     if np.all(exponent == 1):
-        return linear
-    first = np.where(linear[0] > 0, linear[0], 1.0)
-    return tuple(hours * (hours / first) ** (exponent - 1) for hours in linear)
-
-
-Series = tuple[Floats, ...]
+        return hours
+    first = np.where(hours[0] > 0, hours[0], 1.0)
+    return tuple(year * (year / first) ** (exponent - 1) for year in hours)
 
 
 def _none(panel: Panel) -> Series:

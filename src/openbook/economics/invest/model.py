@@ -1,4 +1,4 @@
-"""The investment model: a scenario and draws in, statements and values by company, year and path out. No torch.
+"""The investment model: a scenario and draws in, statements and values by company, year and path. No torch.
 
     outcome = simulate(scenario, draws)         draws: for each uncertain input an array of paths
     outcome.npv                                 [company, path], USD billion
@@ -16,7 +16,7 @@ import numpy as np
 
 from openbook.economics.invest.accounts import Accounts, Sales, keep_accounts
 from openbook.economics.invest.capacity import Fleet, build_fleet, usd_per_device
-from openbook.economics.invest.demand import Demand, Series, project_demand
+from openbook.economics.invest.demand import PRODUCTS, Demand, Series, project_demand
 from openbook.economics.invest.distributions import Floats
 from openbook.economics.invest.scenario import Panel, Scenario
 from openbook.economics.invest.serving import cash_usd_per_hour, levelised_usd_per_hour
@@ -37,8 +37,8 @@ class Outcome:
     demand: Demand
     sales: Sales
     accounts: Accounts
-    fill: Series
-    """Of the demand in each year, the share that was served."""
+    fill: Mapping[str, Series]
+    """By product, the share of each year's demand that was served."""
     npv: Floats
     """-opening book value + sum FCF_t / (1 + r)^t + terminal / (1 + r)^years, t = 0 first."""
     terminal: Floats
@@ -89,11 +89,12 @@ class Outcome:
 
     @property
     def demand_hours(self) -> Floats:
-        return self._years(self.demand.hours)
+        return sum((self._years(hours) for hours in self.demand.hours.values()), start=np.zeros(()))
 
     @property
     def served_hours(self) -> Floats:
-        return np.minimum(self.demand_hours, self.capacity_hours)
+        """Device-hours that brought revenue, millions."""
+        return self._years(self.sales.served)
 
     @property
     def gross_margin(self) -> Floats:
@@ -133,8 +134,8 @@ class Outcome:
 
     def product_revenue(self, product: str) -> Floats:
         """Captured revenue of `seats`, `api`, `ads` or `cloud`."""
-        wanted = self.demand.revenue[product]
-        return self._years(tuple(money * fill for money, fill in zip(wanted, self.fill, strict=True)))
+        pairs = zip(self.demand.revenue[product], self.fill[product], strict=True)
+        return self._years(tuple(money * fill for money, fill in pairs))
 
     def _years(self, series: Series) -> Floats:
         out = np.empty((len(self.scenario.companies), len(series), self.num_paths))
@@ -150,26 +151,17 @@ def simulate(scenario: Scenario, draws: Mapping[str, Floats]) -> Outcome:
     """
     panel = scenario.panel(draws)
     fleet = build_fleet(panel)
-    per_device = usd_per_device(panel)
-    utilisation = panel["utilisation"]
-    cash_per_hour = cash_usd_per_hour(
-        usd_per_device=per_device,
-        opex_share=panel["opex_share"],
-        utilisation=utilisation,
-        kilowatts=panel["device_kilowatts"] * panel["pue"],
-        usd_per_kwh=panel["usd_per_kwh"],
-    )
-    work = hours_per_million(panel)
+    work, cash_per_hour = hours_per_million(panel), cash_by_year(panel, fleet)
     demand = project_demand(panel, work, cash_per_hour)
     fill, sales = sell(panel, fleet, demand)
     accounts = keep_accounts(panel, fleet, sales)
     shape = (len(scenario.companies), panel.num_paths)
     values = _values(panel, fleet, sales, accounts)
     capital = levelised_usd_per_hour(
-        usd_per_device=per_device,
+        usd_per_device=usd_per_device(panel),
         rate=panel["discount_rate"],
         life=panel["economic_life"],
-        utilisation=utilisation,
+        utilisation=panel["utilisation"],
     )
     return Outcome(
         scenario=scenario,
@@ -179,7 +171,7 @@ def simulate(scenario: Scenario, draws: Mapping[str, Floats]) -> Outcome:
         sales=sales,
         accounts=accounts,
         fill=fill,
-        unit_cost=np.broadcast_to(work[0] * (capital + cash_per_hour), shape),
+        unit_cost=np.broadcast_to(work[0] * (capital + cash_per_hour[0]), shape),
         **{name: np.broadcast_to(value, shape) for name, value in values.items()},
     )
 
@@ -196,22 +188,64 @@ def hours_per_million(panel: Panel) -> Series:
     return tuple(found)
 
 
-def sell(panel: Panel, fleet: Fleet, demand: Demand) -> tuple[Series, Sales]:
-    """Captured revenue is the lesser of demand and capacity: all products are served to the same share.
+def cash_by_year(panel: Panel, fleet: Fleet) -> Series:
+    """Cash cost of a busy hour, USD, of the fleet as it stands each year: newer machines do more for a kW."""
+    new = panel["device_kilowatts"] * panel["pue"]
+    usd_per_kilowatt = panel["usd_billion_per_gigawatt"] * 1e3
+    found = []
+    for power, devices in zip(fleet.gigawatts, fleet.devices, strict=True):
+        kilowatts = np.where(devices > 0, power / np.where(devices > 0, devices, 1.0), new)
+        found.append(
+            cash_usd_per_hour(
+                usd_per_device=usd_per_kilowatt * kilowatts,
+                opex_share=panel["opex_share"],
+                utilisation=panel["utilisation"],
+                kilowatts=kilowatts,
+                usd_per_kwh=panel["usd_per_kwh"],
+            )
+        )
+    return tuple(found)
 
-    fill = min(1, capacity / demand); busy = utilisation x (training + (1 - training) x hours sold / capacity).
+
+def sell(panel: Panel, fleet: Fleet, demand: Demand) -> tuple[Mapping[str, Series], Sales]:
+    """Captured revenue is the lesser of demand and capacity.
+
+    Where machines are short a company's own products get them first (A15: with all new devices in the cloud
+    it would have grown faster), then, of contracts and tokens by the piece, whichever pays more for an hour.
+    busy = utilisation x (training + (1 - training) x hours served / capacity).
     """
     utilisation, training = panel["utilisation"], panel["training_share"]
-    fill, revenue, busy = [], [], []
-    for year, wanted in enumerate(demand.hours):
-        capacity = fleet.hours[year]
-        served = np.minimum(capacity / np.where(wanted > 0, wanted, np.inf), 1.0)
-        served = np.where(wanted > 0, served, 1.0)
-        used = np.minimum(wanted, capacity) / np.where(capacity > 0, capacity, np.inf)
-        fill.append(served)
-        revenue.append(served * sum(money[year] for money in demand.revenue.values()))
+    fill: dict[str, list[Floats]] = {product: [] for product in PRODUCTS}
+    revenue, served, busy = [], [], []
+    for year, capacity in enumerate(fleet.hours):
+        given, left = _share_out(demand, year, capacity)
+        money = np.zeros((1, 1))
+        for product, hours in given.items():
+            wanted = demand.hours[product][year]
+            share = np.where(wanted > 0, hours / np.where(wanted > 0, wanted, 1.0), 1.0)
+            money = money + share * demand.revenue[product][year]
+            fill[product].append(share)
+        sold = capacity - left
+        revenue.append(money)
+        served.append(sold)
+        used = sold / np.where(capacity > 0, capacity, 1.0)
         busy.append(utilisation * (training + (1 - training) * used))
-    return tuple(fill), Sales(revenue=tuple(revenue), busy=tuple(busy))
+    shares = {product: tuple(years) for product, years in fill.items()}
+    return shares, Sales(revenue=tuple(revenue), served=tuple(served), busy=tuple(busy))
+
+
+def _share_out(demand: Demand, year: int, left: Floats) -> tuple[Mapping[str, Floats], Floats]:
+    """Hours that each product gets of `left`, and what then is left."""
+    given = {}
+    for product in ("seats", "ads"):
+        given[product] = np.minimum(demand.hours[product][year], left)
+        left = left - given[product]
+    tokens, contracts = demand.hours["api"][year], demand.hours["cloud"][year]
+    pays_more = demand.revenue["api"][year] * contracts >= demand.revenue["cloud"][year] * tokens
+    given["api"] = np.minimum(tokens, np.where(pays_more, left, left - np.minimum(contracts, left)))
+    left = left - given["api"]
+    given["cloud"] = np.minimum(contracts, left)
+    return given, left - given["cloud"]
 
 
 def _values(panel: Panel, fleet: Fleet, sales: Sales, accounts: Accounts) -> dict[str, Floats]:

@@ -9,6 +9,7 @@ from datetime import date as Date
 import numpy as np
 
 from openbook.economics.basis import Basis
+from openbook.economics.invest.correlation import RankCorrelation
 from openbook.economics.invest.distributions import Distribution, Floats, Kind
 from openbook.economics.invest.inputs import MARKET_INPUTS, spec_of
 from openbook.economics.invest.serving import ServingChoice
@@ -22,17 +23,6 @@ class Company:
     key: str
     title: str
     basis: Basis
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Correlation:
-    """Spearman's rank correlation of two inputs, by name."""
-
-    first: str
-    second: str
-    rank: float
-    source: str
-    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +44,7 @@ class Scenario:
     segments: tuple[str, ...]
     serving: ServingChoice
     inputs: Mapping[str, Distribution]
-    correlations: tuple[Correlation, ...] = ()
+    correlations: tuple[RankCorrelation, ...] = ()
     weight: float = 1.0
     notes: tuple[str, ...] = ()
 
@@ -122,7 +112,8 @@ class Panel:
 
     def _row(self, name: str) -> Floats:
         if name in self.draws:
-            return np.atleast_1d(np.asarray(self.draws[name], dtype=np.float64))
+            draw = np.atleast_1d(np.asarray(self.draws[name], dtype=np.float64))
+            return draw[:1] if draw.strides == (0,) else draw  # a constant, spread over the paths
         given = self.scenario.inputs.get(name)
         if given is None:
             return np.array([self._default(name)])

@@ -38,8 +38,9 @@ def jevons(*, gain: float, pass_through: float, elasticity: float, gross_margin:
     """
     if gain < 1 or pass_through < 0 or elasticity > 0 or not 0 < gross_margin <= 1:
         raise UserError(
-            f"gain {gain:g}, pass-through {pass_through:g}, elasticity {elasticity:g}, margin {gross_margin:g}",
-            "a gain is 1 or more, a pass-through not negative, an elasticity not positive, a margin in (0, 1]",
+            f"gain {gain:g}, pass-through {pass_through:g}, elasticity {elasticity:g}, "
+            f"gross margin {gross_margin:g}",
+            "a gain is 1 or more, a pass-through 0 or more, an elasticity 0 or less, a margin above 0 to 1",
         )
     price = gain**-pass_through
     unit_profit = (price - (1 - gross_margin) / gain) / gross_margin
