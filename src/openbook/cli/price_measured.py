@@ -6,23 +6,15 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from openbook.cli.shelf import OUT
-from openbook.economics.serving.measured import Measurement, TokenTimes, Work, split_times, works_of
+from openbook.economics.serving.measured import Measurement, TokenTimes, split_times, works_of
+from openbook.economics.serving.workloads import HOW, measure_works
 from openbook.errors import UserError
 from openbook.ledger.prices import Price, PricePlan
 from openbook.model.packaged import find_gguf
 from openbook.runs.store import find_runs, resolve_run
-
-if TYPE_CHECKING:
-    from openbook.cli.speaker import Speaker
-
-LONG_TOKENS = 512
-SHORT_TOKENS = 16
-NUM_COMPLETION_TOKENS = 128
-NUM_SEQUENCES = 8
-NUM_ROUNDS = 3
+from openbook.runs.usage import Usage
 
 
 def measurement(source: str, *, measured: bool, prices: Path | None) -> Measurement:
@@ -50,59 +42,18 @@ def _from_runs(source: str, plan: PricePlan, today: date) -> Measurement:
 
 
 def _through_engine(source: str, plan: PricePlan, today: date) -> Measurement:
-    """Long prompts, the same again from the cache, and short prompts with long completions."""
     from openbook.cli.speaker import Speaker
-
-    speaker = Speaker.open(Path(source))
-    works = run_workloads(speaker)
-    how = f"three workloads of {NUM_SEQUENCES} sequences, {NUM_ROUNDS} rounds after one to warm up"
-    name = Path(source).name or source
-    return _priced(name, speaker.device_name, split_times(works), plan, today, how)
-
-
-def run_workloads(speaker: Speaker) -> list[Work]:
-    """The three workloads in each of the rounds, with new prompts in each."""
-    room = speaker.checkpoint.config.max_position_embeddings
-    long = min(LONG_TOKENS, room - 8)
-    short = min(SHORT_TOKENS, room // 4)
-    completion = min(NUM_COMPLETION_TOKENS, room - short - 1)
-    works: list[Work] = []
-    for number in range(NUM_ROUNDS + 1):
-        prompts = _prompts(speaker, long, number)
-        round_works = [
-            _timed(speaker, prompts, 1),
-            _timed(speaker, prompts, 1),
-            _timed(speaker, _prompts(speaker, short, 1000 + number), completion),
-        ]
-        if number:  # the first round compiles, and fills the caches of the machine
-            works += round_works
-    return works
-
-
-def _prompts(speaker: Speaker, num_tokens: int, seed: int) -> list[list[int]]:
-    """Tokens drawn evenly: what they say does not change what they cost."""
-    import random
-
-    draw = random.Random(seed)
-    size = speaker.checkpoint.config.vocab_size
-    return [[draw.randrange(size) for _ in range(num_tokens)] for _ in range(NUM_SEQUENCES)]
-
-
-def _timed(speaker: Speaker, prompts: Sequence[Sequence[int]], num_tokens: int) -> Work:
-    import time
-
     from openbook.engine.types import SamplingParams
 
-    params = SamplingParams(max_tokens=num_tokens, temperature=1.0)
-    started = time.perf_counter()
-    usage = speaker.engine.generate(prompts, params, num_generations=1, seed=0).usage
-    seconds = time.perf_counter() - started
-    return Work(
-        prompt_tokens=usage.prompt_tokens + usage.recomputed_tokens,
-        cached_tokens=usage.cached_tokens,
-        completion_tokens=usage.completion_tokens,
-        device_seconds=seconds,
-    )
+    speaker = Speaker.open(Path(source))
+
+    def sample(prompts: Sequence[Sequence[int]], num_tokens: int) -> Usage:
+        params = SamplingParams(max_tokens=num_tokens)
+        return speaker.engine.generate(prompts, params, num_generations=1, seed=0).usage
+
+    config = speaker.checkpoint.config
+    works = measure_works(sample, vocab_size=config.vocab_size, context_tokens=config.max_position_embeddings)
+    return _priced(Path(source).name or source, speaker.device_name, split_times(works), plan, today, HOW)
 
 
 def _priced(
