@@ -114,7 +114,7 @@ def prepare(
 def answer(study: Study, positions: Mapping[str, float] | None = None) -> Answer:
     """The answer with some inputs held at values. Raises UserError for those that cannot be."""
     begun = time.perf_counter()
-    given = dict(positions or {})
+    given = dict(sorted((positions or {}).items()))
     scenario = held(study.scenario, given)
     num_scrambles = study.sampler.plan.num_scrambles
     walked = walk(scenario, study.sampler)

@@ -89,7 +89,7 @@ def held(scenario: Scenario, values: Mapping[str, float]) -> Scenario:
 
     Raises UserError for an unknown input or a value out of its bounds.
     """
-    for name, value in values.items():
+    for name, value in sorted(values.items(), key=lambda one: "." in one[0]):  # a company's own wins
         found = matching(scenario, name)
         if not found:
             raise UserError(f"unknown input {name!r}", nearest(name, _known(scenario)))
