@@ -111,10 +111,10 @@ def begin() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Begin a command in a process group of its own; what still runs at the end is killed."""
     begun: list[subprocess.Popen[str]] = []
 
-    def begin_one(*words: str | Path) -> subprocess.Popen[str]:
+    def begin_one(*words: str | Path, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             command_line(words),
-            stdout=subprocess.DEVNULL,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             env=surroundings(),
@@ -127,8 +127,9 @@ def begin() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in begun:
         process.kill()
         process.wait()
-        if process.stderr:
-            process.stderr.close()
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
 
 
 @pytest.fixture(scope="session")
