@@ -149,7 +149,7 @@ class OwnServer:
 def own_server(
     choice: ServingChoice, *, usd_per_device_hour: float, utilisation: float, api_usd_per_million: float
 ) -> OwnServer:
-    """Own server against API by the unit cost of `economics.serving`: break-even = USD a month / API price."""
+    """Own server against API, both by `economics.serving`: break-even = USD a month / API price."""
     cost: UnitCost = unit_cost(choice.case(usd_per_device_hour=usd_per_device_hour, utilisation=utilisation))
     hours_per_million = choice.device_hours_per_million
     num_devices = cost.layout.prefill.num_devices + cost.layout.decode.num_devices
