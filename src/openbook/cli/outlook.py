@@ -46,9 +46,11 @@ def outlook(
     from openbook.cli.shelf import OUT
     from openbook.economics.local.forecast import basis_of, forecast
     from openbook.r1.past import past_runs
-    from openbook.r1.workload import stage_plans
+    from openbook.r1.workload import read_start, stage_plans, started
 
     plans = stage_plans(recipe.verb, recipe.config, _models(recipe, inputs or {}))
+    if inputs and "base" in inputs:
+        plans = started(plans, read_start(inputs["base"]))
     setting = setting_of(recipe.config.machine)
     past = past_runs(roots if roots is not None else [OUT], leave_out=leave_out)
     basis = basis_of(_profile(), past, setting)

@@ -30,9 +30,9 @@ SHORTEST_SHARE = 0.15
 """Of the token limit: the shortest mean completion to be expected of an unknown family."""
 
 
-AT_ONCE, LEARNING, TAUGHT = 0.15, 0.75, 0.95
-"""How far a mean completion is on the way from an answer at once to one with every step: of a base, over a
-first reinforcement, and of what has been taught."""
+AT_ONCE, TAUGHT = 0.15, 0.95
+"""How far a mean completion is on the way from an answer at once to one with every step: of a base, and of
+what has been taught."""
 
 
 def guess_of(family: FamilyConfig, asked: PromptConfig, max_tokens: int, share: float = TAUGHT) -> Guess:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from openbook.r1.config import (
     SamplingConfig,
     StoryConfig,
 )
-from openbook.r1.guesses import AT_ONCE, LEARNING, TAUGHT, example_tokens, guess_of
+from openbook.r1.guesses import AT_ONCE, TAUGHT, example_tokens, guess_of
 from openbook.r1.real_config import RealStoryConfig
 from openbook.rl.config import RLConfig
 from openbook.tasks.registry import FamilyConfig
@@ -51,8 +51,24 @@ CORPUS_SPREAD = 0.52
 ROLLOUT_SPREAD = 0.15
 PAIRS_SPREAD = 0.05
 
+BASES = {
+    **{"zero": "pretrain", "cold_start": "pretrain", "reasoning_rl": "cold_start", "rejection": "pretrain"},
+    **{"reward_model": "rejection", "all_scenarios": "rejection"},
+    **{"distill": "student_base", "control": "student_base"},
+}
+"""From which stage of the story from nothing each starts."""
+REAL_BASES = {"zero": "adopt", "cold_start": "adopt", "reasoning_rl": "cold_start"}
+
 Models = Mapping[str, ModelConfig]
 """Networks that a recipe does not describe, by role: `base`, `teacher`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """Where a stage of its own starts: the stage that made the base, and the length of its completions."""
+
+    stage: str
+    mean_length: float | None
 
 
 def stage_plans(verb: str, config: Any, models: Models | None = None) -> tuple[StagePlan, ...]:
@@ -85,6 +101,28 @@ def read_model(folder: Path) -> ModelConfig | None:
         return None
 
 
+def read_start(folder: Path) -> Start | None:
+    """What is known of a checkpoint as a start: of its maker, and of the examination in that maker's run."""
+    try:
+        provenance = json.loads((folder / "openbook.json").read_text(encoding="utf-8"))["provenance"]
+        stage = str(provenance["stage"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    try:
+        cards = json.loads((folder.parent / "scorecards.json").read_text(encoding="utf-8"))
+        lengths = [card["mean_completion_tokens"]["value"] for card in cards if card["suite"] == "held_out"]
+        return Start(stage=stage, mean_length=float(lengths[0]) if lengths else None)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Start(stage=stage, mean_length=None)
+
+
+def started(plans: tuple[StagePlan, ...], start: Start | None) -> tuple[StagePlan, ...]:
+    """The plan of a single stage with where it starts; that of a story knows its own."""
+    if start is None or len(plans) != 1:
+        return plans
+    return (replace(plans[0], base=start.stage, starts_at=start.mean_length),)
+
+
 def _given(models: Models, role: str, name: str) -> ModelConfig:
     if role not in models:
         raise UserError(f"the network of the {role} is not known yet", f"name it with {name}")
@@ -105,7 +143,7 @@ def _story(config: StoryConfig) -> tuple[StagePlan, ...]:
     )
 
     def reinforced(
-        name: str, rl: RLConfig, network: ModelConfig = model, share: float = LEARNING
+        name: str, rl: RLConfig, network: ModelConfig = model, share: float = AT_ONCE
     ) -> StagePlan:
         settings = ReinforceConfig(machine=config.machine, family=family, rl=rl, exam=exam)
         return _reinforce(name, settings, network, share)
@@ -114,7 +152,7 @@ def _story(config: StoryConfig) -> tuple[StagePlan, ...]:
         return _taught(name, sampling, train, exam, family=family, **{"model": model, **others})
 
     alone = reinforced("control", config.control, student)
-    return (
+    plans = (
         _pretrain("pretrain", base),
         reinforced("zero", config.zero),
         taught("cold_start", config.cold_start.sampling, config.cold_start.train, teacher=model),
@@ -129,6 +167,7 @@ def _story(config: StoryConfig) -> tuple[StagePlan, ...]:
         ),
         replace(alone, budget_of="distill", probe=None),
     )
+    return tuple(replace(plan, base=BASES.get(plan.name, "")) for plan in plans)
 
 
 def _real_story(config: RealStoryConfig, base: ModelConfig) -> tuple[StagePlan, ...]:
@@ -147,7 +186,7 @@ def _real_story(config: RealStoryConfig, base: ModelConfig) -> tuple[StagePlan, 
         name="adopt", verb="pretrain", learned=None, exams=_exams(asked(config.zero_prompt), network_of(base))
     )
     cold = config.cold_start
-    return (
+    plans = (
         adopted,
         reinforced("zero", config.zero, config.zero_prompt),
         _taught(
@@ -162,6 +201,7 @@ def _real_story(config: RealStoryConfig, base: ModelConfig) -> tuple[StagePlan, 
         ),
         reinforced("reasoning_rl", config.reasoning_rl, config.r1_prompt),
     )
+    return tuple(replace(plan, base=REAL_BASES.get(plan.name, "")) for plan in plans)
 
 
 def _pretrain(name: str, config: PretrainConfig) -> StagePlan:
@@ -248,7 +288,7 @@ def _taught(
     )
 
 
-def _reinforce(name: str, config: ReinforceConfig, model: ModelConfig, share: float = LEARNING) -> StagePlan:
+def _reinforce(name: str, config: ReinforceConfig, model: ModelConfig, share: float = AT_ONCE) -> StagePlan:
     rl, network = config.rl, network_of(model)
     asks_trainer = rl.old_logprobs == "trainer"
     learned = Learned(

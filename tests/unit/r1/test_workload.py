@@ -35,6 +35,17 @@ def test_the_stages_of_a_story_are_planned_in_their_order() -> None:
     assert [plan.verb for plan in plans] == [stage.verb for stage in STAGES]
 
 
+def test_each_stage_starts_from_the_base_that_the_pipeline_gives_it() -> None:
+    plans = stage_plans("run", config_of("run/nano"))
+    assert {plan.name: plan.base for plan in plans} == {
+        stage.name: stage.inputs.get("base", "") for stage in STAGES
+    }
+    plans = stage_plans("run", config_of("run/smol"), {"base": model_of_nano()})
+    assert {plan.name: plan.base for plan in plans} == {
+        stage.name: stage.inputs.get("base", "") for stage in real.STAGES
+    }
+
+
 def test_a_real_story_starts_from_a_network_that_is_given() -> None:
     config = config_of("run/smol")
     with pytest.raises(UserError, match="the network of the base is not known"):

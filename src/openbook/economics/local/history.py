@@ -51,6 +51,8 @@ class PastRun:
     host: str
     device: str
     is_done: bool
+    base: str
+    """The stage whose model it started from."""
     plan: StagePlan
     lines: tuple[Line, ...]
     lengths: Lengths
@@ -100,6 +102,7 @@ def read_past_run(run: Run, plan: StagePlan) -> PastRun:
         host=run.manifest.host.name,
         device=attempts[-1].device if attempts else "",
         is_done=bool(attempts) and attempts[-1].status is RunStatus.DONE,
+        base=next((parent.name for parent in run.manifest.parents if parent.role == "base"), ""),
         plan=plan,
         lines=tuple(_lines(plan, kept, lengths, probed)),
         lengths=lengths,

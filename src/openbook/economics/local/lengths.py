@@ -17,6 +17,12 @@ from openbook.economics.local.stages import Learning, Sampled, StagePlan
 SAME_STAGE_SPREAD = 0.08
 """Relative standard deviation of a mean length, between runs of one stage."""
 OTHER_STAGE_SPREAD = 0.25
+RESIZED_SPREAD = 0.05
+"""More for each doubling of the examples of a step."""
+STEPS_TO_LEARN = 20
+"""After so many steps a policy is two thirds of the way to the length it ends at; nano's zero took 16."""
+SHORTEST = 2.0
+"""A mean completion is no shorter: a token and the end."""
 SIGMAS_IN_GUESS = 3.0
 """Standard deviations between the shortest and the longest mean length of a guess."""
 
@@ -44,13 +50,10 @@ def expect(plan: StagePlan, past: Sequence[PastRun]) -> Expected:
     for one in _occasions(plan):
         prompt[one.label] = _prompt(one, past)
         found[one.label] = _completion(plan, one, past)
-    rollout = _rollout(plan, past)
-    if rollout and plan.learned is not None:
-        _follow(plan, found, rollout[0], plan.learned.num_steps)
-    elif plan.rollout is not None:
-        rollout = ((found[plan.rollout.label].value,), "")
+    curve = _rollout(plan, past)
+    if curve and plan.learned is not None:
+        _follow(plan, found, curve, plan.learned.num_steps)
     completion = {label: one.value for label, one in found.items()}
-    curve = rollout[0] if rollout else ()
     lengths = Lengths(example=0.0, prompt=prompt, completion=completion, rollout=curve)
     lengths = replace(lengths, example=_example(plan, lengths, past))
     spread = max((one.spread for one in found.values()), default=0.0)
@@ -79,9 +82,24 @@ def _occasions(plan: StagePlan) -> list[Sampled]:
 
 
 def _same(plan: StagePlan, past: Sequence[PastRun], fits: Callable[[PastRun], bool]) -> list[PastRun]:
-    """The runs that fit, the most telling last: same verb after others, same stage after those."""
+    """The runs that fit, the most telling last: from the same base, of the same stage, of the same verb."""
     fitting = [one for one in past if fits(one)]
-    return sorted(fitting, key=lambda one: (one.plan.name == plan.name, one.plan.verb == plan.verb))
+
+    def telling(one: PastRun) -> tuple[bool, bool, bool]:
+        same_base = bool(plan.base) and one.base == plan.base
+        return same_base, one.plan.name == plan.name, one.plan.verb == plan.verb
+
+    return sorted(fitting, key=telling)
+
+
+def _spread_of(plan: StagePlan, best: PastRun) -> float:
+    """Between runs of one stage, or of stages that are alike; more where a step differs in size."""
+    alike = best.plan.name == plan.name or (plan.base and best.base == plan.base)
+    doubled = 0.0
+    size, other = (one.settings.get("examples_per_step", 0) for one in (plan, best.plan))
+    if size and other:
+        doubled = abs(math.log2(size / other))
+    return math.hypot(SAME_STAGE_SPREAD if alike else OTHER_STAGE_SPREAD, RESIZED_SPREAD * doubled)
 
 
 def _asked(run: PastRun, wanted: Sampled) -> list[Sampled]:
@@ -112,7 +130,7 @@ def _completion(plan: StagePlan, wanted: Sampled, past: Sequence[PastRun]) -> _F
     similar = _same(plan, past, fits)
     if similar:
         best = similar[-1]
-        spread = SAME_STAGE_SPREAD if best.plan.name == plan.name else OTHER_STAGE_SPREAD
+        spread = _spread_of(plan, best)
         value = min(best.lengths.completion[wanted.label], wanted.max_tokens)
         return _Found(value=value, spread=spread, run_id=best.run_id)
     guess = wanted.guess
@@ -120,24 +138,30 @@ def _completion(plan: StagePlan, wanted: Sampled, past: Sequence[PastRun]) -> _F
     return _Found(value=guess.completion, spread=spread, run_id="")
 
 
-def _rollout(plan: StagePlan, past: Sequence[PastRun]) -> tuple[tuple[float, ...], str] | None:
-    """The curve of lengths of the most telling run on the same problems."""
+def _rollout(plan: StagePlan, past: Sequence[PastRun]) -> tuple[float, ...]:
+    """The lengths of a policy's completions, step by step; empty where a stage has none.
+
+    They are those of the most telling run on the same problems, moved to where this one starts.
+    """
     rollout = plan.rollout
-    if rollout is None:
-        return None
-    similar = _same(
-        plan,
-        past,
-        lambda run: (
-            run.plan.rollout is not None
-            and run.plan.rollout.problems == rollout.problems
-            and bool(run.lengths.rollout)
-        ),
+    if rollout is None or plan.learned is None:
+        return ()
+    similar = _same(plan, past, lambda run: _has_curve(run, rollout))
+    if similar:
+        curve = similar[-1].lengths.rollout
+        moved = 0.0 if plan.starts_at is None else plan.starts_at - curve[0]
+        return tuple(min(max(SHORTEST, value + moved), rollout.max_tokens) for value in curve)
+    start = rollout.guess.completion if plan.starts_at is None else plan.starts_at
+    end = max(start, rollout.guess.high)
+    return tuple(
+        min(rollout.max_tokens, end - (end - start) * math.exp(-step / STEPS_TO_LEARN))
+        for step in range(plan.learned.num_steps)
     )
-    if not similar:
-        return None
-    best = similar[-1]
-    return tuple(min(value, rollout.max_tokens) for value in best.lengths.rollout), best.run_id
+
+
+def _has_curve(run: PastRun, rollout: Sampled) -> bool:
+    theirs = run.plan.rollout
+    return theirs is not None and theirs.problems == rollout.problems and bool(run.lengths.rollout)
 
 
 def _follow(plan: StagePlan, found: dict[str, _Found], curve: tuple[float, ...], num_steps: int) -> None:
@@ -147,15 +171,15 @@ def _follow(plan: StagePlan, found: dict[str, _Found], curve: tuple[float, ...],
     mean = sum(shown) / len(shown)
     assert plan.rollout is not None, "only a policy has a curve"
     source = found[plan.rollout.label]
-    found[plan.rollout.label] = replace(source, value=mean, spread=min(source.spread, OTHER_STAGE_SPREAD))
+    found[plan.rollout.label] = replace(source, value=mean)
     if plan.probe is not None:
         found[plan.probe.label] = replace(found[plan.probe.label], value=mean, spread=source.spread)
     past_end = sum(curve[-3:]) / len(curve[-3:])
     for exam in plan.exams:
         known = found[exam.label]
         # An exam of a run of other length is as much longer or shorter as the policy was when it stopped.
-        if known.run_id and past_end:
-            found[exam.label] = replace(known, value=min(exam.max_tokens, known.value * end / past_end))
+        value = known.value * end / past_end if known.run_id else end
+        found[exam.label] = replace(known, value=min(exam.max_tokens, value))
 
 
 def _example(plan: StagePlan, lengths: Lengths, past: Sequence[PastRun]) -> float:

@@ -32,7 +32,10 @@ class Occasion(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Guess:
-    """Tokens of a prompt and of a completion, where no run has shown them; the truth is `low` to `high`."""
+    """Tokens of a prompt and of a completion, where no run has shown them; the truth is `low` to `high`.
+
+    Of a policy `completion` is where it starts, and `high` where it ends if it learns for long.
+    """
 
     prompt: float
     completion: float
@@ -101,6 +104,10 @@ class StagePlan:
     probe: Sampled | None = None
     probe_every: int = 0
     exams: tuple[Sampled, ...] = ()
+    base: str = ""
+    """The stage whose model this one starts from; "" where it starts from nothing, or nobody knows."""
+    starts_at: float | None = None
+    """Mean length of that model's completions on held-out problems, where it was examined."""
     budget_of: str = ""
     """The stage whose device time of learning this one may not exceed; "" sets no limit."""
     memory_bytes: int = 0

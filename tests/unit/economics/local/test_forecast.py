@@ -126,8 +126,25 @@ def test_lengths_of_other_problems_say_nothing(past: PastRun, policy_plan: Stage
     assert policy_plan.rollout is not None
     other = replace(policy_plan, rollout=replace(policy_plan.rollout, problems="products"))
     expected = expect(other, [past])
-    assert expected.lengths.rollout == (24.0,)
+    curve = expected.lengths.rollout
+    assert curve[0] == 24.0 and 24.0 < curve[-1] < 32.0, "from the guess towards what it ends at"
     assert expected.spread > 0.25
+
+
+def test_a_curve_is_moved_to_where_a_policy_starts(past: PastRun, policy_plan: StagePlan) -> None:
+    started = replace(policy_plan, starts_at=8.0)
+    assert expect(started, [past]).lengths.rollout == tuple(float(8 + step) for step in range(10))
+
+
+def test_a_run_from_the_same_base_tells_more_than_a_later_one_from_another(
+    past: PastRun, policy_plan: StagePlan
+) -> None:
+    other = replace(past.lengths, rollout=(3.0,) * 10)
+    control = replace(past, run_id="control", base="student_base", lengths=other)
+    zero = replace(past, base="pretrain")
+    wanted = replace(policy_plan, name="rl", base="pretrain")
+    assert expect(wanted, [zero, control]).lengths.rollout == past.lengths.rollout
+    assert expect(replace(wanted, base="student_base"), [control, zero]).lengths.rollout == (3.0,) * 10
 
 
 def test_an_estimate_is_a_factor_either_way_and_sums_as_if_off_together() -> None:
