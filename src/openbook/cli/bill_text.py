@@ -82,6 +82,8 @@ def lost_line(result: Statement) -> str:
     """What came to nothing: whole runs, and work in others that was done twice."""
     from openbook.runs.journal import RunStatus
 
+    if not result.rows:
+        return "There is no run in these books."
     lost = {status: total for status, total in result.by_status().items() if RunStatus(status).is_lost}
     amount = sum(total.amount_nano_usd for total in lost.values())
     redone = result.lost_nano_usd - amount

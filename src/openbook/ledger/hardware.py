@@ -19,7 +19,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, and_, insert, or_, select
 
 from openbook.errors import UserError
 from openbook.ledger.book import Book
@@ -35,11 +35,14 @@ from openbook.ledger.entry import Basis, LedgerEntry, Origin, amount_nano_usd
 from openbook.ledger.prices import PricePlan
 from openbook.ledger.rows import entry_from_row
 from openbook.ledger.schema import entries_table, hardware_table
-from openbook.ledger.totals import Among
+from openbook.ledger.totals import Among, By
 from openbook.units import NANO_USD_PER_USD
 
 PREFIX = "hardware:"
 """Of the external ids of what is booked here."""
+AFTER_PREFIX = "hardware;"
+"""The next text after all that begin with the prefix, byte by byte."""
+DEVICE = "device"
 PRICE_DECIMALS = 15
 """Of an idle hour: so many that a month of a thousand devices is right to the nano-dollar."""
 
@@ -78,8 +81,11 @@ def book_hardware(book: Book, plan: PricePlan, until: date) -> int:
     entries: list[LedgerEntry] = []
     for device in sorted({one.device for one in everything}):
         items = [one for one in everything if one.device == device]
+        days = _used_days(book, plan, device)
         for start, end in months(min(one.bought_on for one in items), until):
-            used, charged = _used(book, plan, device, start, end)
+            month = [use for day, use in days.items() if start <= day < end]
+            used = sum((use.seconds for use in month), Decimal(0))
+            charged = sum(use.charged_nano_usd for use in month)
             owned = sum(one.owned_seconds(start, end) for one in items)
             for one in items:
                 own = one.owned_seconds(start, end)
@@ -136,28 +142,29 @@ class _Key(NamedTuple):
 _Booked = dict[_Key, list[LedgerEntry]]
 
 
-def _used(book: Book, plan: PricePlan, device: str, start: date, end: date) -> tuple[Decimal, int]:
-    """Device-seconds that runs held a device in a period, and nano-dollars they were charged.
+def _used_days(book: Book, plan: PricePlan, device: str) -> dict[date, _Use]:
+    """What runs had of a device and were charged for it, by day.
 
     A run held the device if its time was paid at a price of that device.
     """
-    columns, run_ids = entries_table.c, set[str]()
-    resource = plan.resource_of(device)
+    columns, resource = entries_table.c, plan.resource_of(device)
+    prices = [
+        and_(
+            columns.price_source == line.source,
+            columns.unit_price_usd == f"{line.price_usd:f}",
+            columns.price_date == line.valid_from.isoformat(),
+        )
+        for line in plan.prices
+        if line.resource == resource
+    ]
+    query = select(columns.run_id).where(columns.account == DEVICE, columns.run_id.is_not(None), or_(*prices))
     with book.reading() as connection:
-        for line in plan.prices:
-            if line.resource == resource:
-                query = select(columns.run_id).where(
-                    columns.account == "device",
-                    columns.run_id.is_not(None),
-                    columns.price_source == line.source,
-                    columns.unit_price_usd == f"{line.price_usd:f}",
-                    columns.price_date == line.valid_from.isoformat(),
-                )
-                run_ids.update(connection.execute(query.distinct()).scalars())
-    among = Among(run_ids=sorted(run_ids), accounts=("device",), since=start, until=end)
-    totals = book.totals((), among)
-    seconds = sum((one.quantities.get("device-second", Decimal(0)) for one in totals), Decimal(0))
-    return seconds, sum(one.amount_nano_usd for one in totals)
+        run_ids = list(connection.execute(query.distinct()).scalars())
+    totals = book.totals((By.DAY,), Among(run_ids=run_ids, accounts=(DEVICE,)))
+    return {
+        date.fromisoformat(one.key[0]): _Use(one.quantities["device-second"], one.amount_nano_usd)
+        for one in totals
+    }
 
 
 def _targets(hardware: Hardware, start: date, end: date, use: _Use) -> list[LedgerEntry]:
@@ -260,9 +267,13 @@ def _midnight(day: date) -> datetime:
 
 def _booked(connection: Connection) -> _Booked:
     """The entries that earlier bookings made, by what they are for."""
-    query = select(entries_table).where(entries_table.c.external_id.like(f"{PREFIX}%"))
+    name = entries_table.c.external_id
+    if connection.dialect.name == "sqlite":  # whose LIKE does not use the index
+        is_ours = and_(name >= PREFIX, name < AFTER_PREFIX)
+    else:
+        is_ours = name.like(f"{PREFIX}%")
     found: _Booked = {}
-    for row in connection.execute(query.order_by(entries_table.c.id)):
+    for row in connection.execute(select(entries_table).where(is_ours).order_by(entries_table.c.id)):
         entry = entry_from_row(row).entry
         found.setdefault(_key(entry), []).append(entry)
     return found
