@@ -5,6 +5,7 @@ Of the files of a chain the upper ones go over the lower ones; an input replaces
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -196,7 +197,7 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 def place_of(layers: Sequence[Layer], what: str) -> str:
     """File and line of the key that an error message starts with; of several files the one that says most."""
-    key = what.partition(": ")[0]
+    key = re.split(r": | ", what.removeprefix("ScenarioFile: "), maxsplit=1)[0]
     found = [(layer, *line_of(layer.text, key)) for layer in layers]
     layer, line, _ = max(found, key=lambda one: one[2])  # max keeps the first, which is the uppermost
     return f"{layer.where}:{line}"

@@ -8,7 +8,7 @@ number of device-hours in a million tokens; utilisation and electricity come in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -62,8 +62,9 @@ class ServingChoice:
 
 @cache
 def serving_cost(choice: ServingChoice) -> UnitCost:
-    """The unit cost at one dollar a device-hour with no hour idle: dollars are device-hours."""
-    return unit_cost(choice.case(usd_per_device_hour=1.0, utilisation=1.0))
+    """The unit cost at one dollar a device-hour with no hour idle and free drives: device-hours alone."""
+    case = choice.case(usd_per_device_hour=1.0, utilisation=1.0)
+    return unit_cost(replace(case, storage_usd_per_gb_month=0.0))
 
 
 @cache

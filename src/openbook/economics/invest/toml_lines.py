@@ -35,7 +35,7 @@ def line_of(text: str, dotted: str) -> tuple[int, int]:
         else:
             continue
         depth = _common(path, wanted)
-        if depth > best[1] and (depth == len(path) or header is None):
+        if depth > best[1]:
             best = (number, depth)
     return best
 
@@ -45,5 +45,6 @@ def _names(dotted: str) -> list[str]:
 
 
 def _common(path: list[str], wanted: list[str]) -> int:
-    """How many names of `wanted` the path spells out; 0 unless it is all of the path."""
-    return len(path) if path == wanted[: len(path)] else 0
+    """How many names of `wanted` the path spells out, being all of it or one of the tables within it."""
+    shared = min(len(path), len(wanted))
+    return shared if path[:shared] == wanted[:shared] else 0
