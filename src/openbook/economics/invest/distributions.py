@@ -163,7 +163,7 @@ def _beta_nodes(alpha: float, beta: float) -> Floats:
     step = 2 * LAST_NODE / (NUM_NODES - 1)
     z = -LAST_NODE + step * np.arange(-1, NUM_NODES + 1)
     lower, upper = betaincinv(alpha, beta, ndtr(z)), betainccinv(alpha, beta, ndtr(-z))
-    return np.where(z < 0, lower, upper)
+    return np.asarray(np.where(z < 0, lower, upper))
 
 
 def _beta_share(alpha: float, beta: float, u: Floats) -> Floats:
@@ -181,7 +181,7 @@ def _beta_share(alpha: float, beta: float, u: Floats) -> Floats:
     bend = (before - 2 * left + right) / 2
     twist = (3 * (left - right) + after - before) / 6
     value = left + t * (slope + t * (bend + t * twist))
-    return np.clip(value, 0.0, 1.0)
+    return np.asarray(np.clip(value, 0.0, 1.0))
 
 
 def _check_names(given: Distribution) -> None:
