@@ -30,7 +30,7 @@ Against = Annotated[
     ),
 ]
 Paths = Annotated[
-    int | None, typer.Option("--paths", metavar="N", help="16 times a power of two. [default: 8192]")
+    int | None, typer.Option("--paths", metavar="N", help="16 times a power of two. [default: 4096]")
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Equal seeds give equal figures.")]
 Held = Annotated[
@@ -110,7 +110,7 @@ def invest(
         return
     from openbook.economics.invest.answer import answer
 
-    found = answer(study, positions)
+    found = answer(study, positions, with_indices=as_json or html is not None)
     if html is not None:
         write_page(html, invest_text.page_of(found))
     invest_text.show_answer(found, mixed, as_json)

@@ -11,6 +11,7 @@ from openbook.economics.invest.answer import Answer, Row
 from openbook.economics.invest.answer_json import answer_to_json, scenario_to_json
 from openbook.economics.invest.page import render, scenario_table
 from openbook.economics.invest.page_sources import inputs_table
+from openbook.economics.invest.register import inconsistencies
 from openbook.economics.invest.scenario import Scenario
 from openbook.pages.tables import text_table
 
@@ -50,6 +51,9 @@ def show_answer(answer: Answer, weights: Mapping[str, float], as_json: bool) -> 
             f"{words.percent(mixed['probability_of_loss'])}."
         )
     _show_matters(answer)
+    print("\nWho decides what")
+    for decision in answer.decisions:
+        _paragraph(f"{decision.who}: {decision.answer}", bullet="- ")
     print()
     for note in scenario.notes:
         _paragraph(f"Note: {note}")
@@ -74,9 +78,19 @@ def mixture(rows: tuple[Row, ...], weights: Mapping[str, float]) -> dict[str, fl
 def show_sources(scenario: Scenario, as_json: bool) -> None:
     """Every input with its provenance."""
     if as_json:
-        print_json(scenario_to_json(scenario))
+        clashes = [
+            {"topic": one.topic, "printed": list(one.printed), "adopted": one.adopted, "why": one.why}
+            for one in inconsistencies()
+        ]
+        print_json({**scenario_to_json(scenario), "inconsistencies": clashes})
         return
     print(text_table(inputs_table(scenario)))
+    print("\nWhere the articles clash\n")
+    for one in inconsistencies():
+        print(one.topic)
+        _paragraph(f"printed: {'; '.join(one.printed)}", bullet="  ")
+        _paragraph(f"adopted: {one.adopted}", bullet="  ")
+        _paragraph(f"why: {one.why}", bullet="  ")
 
 
 def _show_matters(answer: Answer) -> None:
@@ -84,13 +98,8 @@ def _show_matters(answer: Answer) -> None:
         print("\nEvery input is a constant: nothing moves the value.")
         return
     print("\nWhat matters most: value with one input at its q10 and at its q90, all others at their medians")
-    total = {words.input_title(answer.scenario, one.name): one.total for one in answer.indices}
-    rows = [
-        [name, between, low, high, words.with_error(total[name], share=True)]
-        for name, between, low, high in said.matters_most(answer)
-    ]
-    columns = ["input", "q10 to q90", "at q10", "at q90", "part in the variance"]
-    print_table(columns, rows, right=columns[2:])
+    columns = ["input", "q10 to q90", "at q10", "at q90"]
+    print_table(columns, said.matters_most(answer), right=columns[2:])
 
 
 def _paragraph(text: str, *, bullet: str = "") -> None:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from openbook.economics.invest.assumptions import NAMES, load_scenario
+from openbook.economics.invest.decisions import Decision, decisions
 from openbook.economics.invest.dials import held
 from openbook.economics.invest.distributions import Floats
 from openbook.economics.invest.finance import irr_roots
@@ -33,7 +35,7 @@ from openbook.economics.invest.statistics import (
 )
 from openbook.economics.invest.walk import Reached, Walk, correlations_of, reached, total_npv, walk
 
-DEFAULT_PATHS = MIN_SCRAMBLES * 512
+DEFAULT_PATHS = MIN_SCRAMBLES * 256
 INDEX_PATHS = MIN_SCRAMBLES * 32
 """Points of Sobol' indices, each of which costs as many paths as there are inputs and two."""
 
@@ -87,6 +89,7 @@ class Answer:
     tornado: tuple[TornadoBar, ...]
     indices: tuple[SobolIndex, ...]
     rows: tuple[Row, ...]
+    decisions: tuple[Decision, ...]
     moved: Summary | None
     """With inputs held: how far that moves the NPV, path by path."""
     seconds: float
@@ -101,7 +104,7 @@ def prepare(
     """
     everyone = (scenario, *others)
     assert len({one.name for one in everyone}) == len(everyone), [one.name for one in everyone]
-    sampler = Sampler(plan=plan, columns=columns_of(*(one.inputs for one in everyone)))
+    sampler = Sampler(plan=plan, columns=_columns(scenario, others))
     return Study(
         scenario=scenario,
         others=others,
@@ -111,15 +114,21 @@ def prepare(
     )
 
 
-def answer(study: Study, positions: Mapping[str, float] | None = None) -> Answer:
-    """The answer with some inputs held at values. Raises UserError for those that cannot be."""
+def answer(
+    study: Study, positions: Mapping[str, float] | None = None, *, with_indices: bool = True
+) -> Answer:
+    """The answer with some inputs held at values. Raises UserError for those that cannot be.
+
+    Sobol' indices take a third of the time, and who shows none can leave them out.
+    """
     begun = time.perf_counter()
     given = dict(sorted((positions or {}).items()))
     scenario = held(study.scenario, given)
     num_scrambles = study.sampler.plan.num_scrambles
     walked = walk(scenario, study.sampler)
     varies = np.ptp(walked.total_npv) > 0
-    bars, indices = _sensitivity(scenario, study.index_plan) if varies else ((), ())
+    evaluate, ties = functools.partial(total_npv, scenario), correlations_of(scenario)
+    wanted = with_indices and varies
     return Answer(
         scenario=scenario,
         plan=study.sampler.plan,
@@ -138,12 +147,23 @@ def answer(study: Study, positions: Mapping[str, float] | None = None) -> Answer
         write_down_mean=mean_if_positive(walked.of_paths["written_down"], num_scrambles),
         middle=_middle(scenario),
         walk=walked,
-        tornado=bars,
-        indices=indices,
+        tornado=tornado(scenario.inputs, evaluate) if varies else (),
+        indices=sobol_indices(scenario.inputs, evaluate, study.index_plan, ties) if wanted else (),
         rows=_rows(study, scenario, walked),
+        decisions=decisions(scenario),
         moved=summarise(walked.total_npv - study.npv_of[scenario.name], num_scrambles) if given else None,
         seconds=time.perf_counter() - begun,
     )
+
+
+def _columns(scenario: Scenario, others: tuple[Scenario, ...]) -> tuple[str, ...]:
+    """Columns by name: first those of the package's scenarios, then this one's, then the others'.
+
+    So a scenario's figures hang on its file and the seed, and not on what it is compared with.
+    """
+    given = {one.name: one for one in (scenario, *others)}
+    package = columns_of(*((given.get(name) or load_scenario(name)).inputs for name in NAMES))
+    return columns_of(*(one.inputs for one in others), first=columns_of(scenario.inputs, first=package))
 
 
 def _npv(scenario: Scenario, sampler: Sampler) -> Floats:
@@ -152,12 +172,6 @@ def _npv(scenario: Scenario, sampler: Sampler) -> Floats:
     return np.concatenate(
         [total_npv(scenario, sampler.draw(scenario.inputs, ties, scramble)) for scramble in scrambles]
     )
-
-
-def _sensitivity(scenario: Scenario, plan: Plan) -> tuple[tuple[TornadoBar, ...], tuple[SobolIndex, ...]]:
-    evaluate = functools.partial(total_npv, scenario)
-    ties = correlations_of(scenario)
-    return tornado(scenario.inputs, evaluate), sobol_indices(scenario.inputs, evaluate, plan, ties)
 
 
 def _middle(scenario: Scenario) -> Middle:

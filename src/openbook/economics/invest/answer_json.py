@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from openbook.economics.invest.answer import Answer, Row
+from openbook.economics.invest.backtest import Backtest, Held, conclusion, hold, read_backtest
 from openbook.economics.invest.distributions import Distribution
 from openbook.economics.invest.inputs import spec_of
-from openbook.economics.invest.sampling import GENERATOR, Plan
+from openbook.economics.invest.register import inconsistencies
+from openbook.economics.invest.sampling import GENERATOR, MIN_SCRAMBLES, Plan
 from openbook.economics.invest.scenario import Scenario
 from openbook.economics.invest.statistics import Estimate, Summary
 from openbook.economics.invest.walk import SERIES, Reached
 
+BACKTEST_PATHS = MIN_SCRAMBLES * 256
 LIBRARIES = ("openbook", "numpy", "scipy")
 
 
@@ -65,9 +69,54 @@ def answer_to_json(answer: Answer) -> dict[str, Any]:
             }
             for index in answer.indices
         ],
+        "decisions": [
+            {
+                "who": one.who,
+                "question": one.question,
+                "answer": one.answer,
+                "details": list(one.details),
+                "assumes": one.assumes,
+                "figures": dict(one.figures),
+            }
+            for one in answer.decisions
+        ],
+        "backtest": backtest_to_json(),
+        "inconsistencies": [
+            {"topic": one.topic, "printed": list(one.printed), "adopted": one.adopted, "why": one.why}
+            for one in inconsistencies()
+        ],
         "compared": [row_to_json(row) for row in answer.rows],
         "seconds": answer.seconds,
     }
+
+
+@cache
+def backtest_to_json() -> dict[str, Any]:
+    """Capex of 2026 from what was public on one day, against what was said later; always the same."""
+    test, rows = held_backtest()
+    return {
+        "public_until": test.public_until.isoformat(),
+        "rows": [
+            {
+                "name": row.name,
+                "basis": row.basis,
+                **{name: estimate_to_json(one) for name, one in row.band.items()},
+                "later_usd_billion": [row.later_low, row.later_high],
+                "share_of_paths_below_later": [row.share_below_low, row.share_below_high],
+                "verdict": str(row.verdict),
+                "reason": row.reason,
+            }
+            for row in rows
+        ],
+        "conclusion": conclusion(rows),
+    }
+
+
+@cache
+def held_backtest() -> tuple[Backtest, tuple[Held, ...]]:
+    """The back-test that comes with the package, on its own paths."""
+    test = read_backtest()
+    return test, hold(test, Plan(num_paths=BACKTEST_PATHS))
 
 
 def reproduce(plan: Plan, positions: Mapping[str, float]) -> dict[str, Any]:

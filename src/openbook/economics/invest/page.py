@@ -16,7 +16,7 @@ from markupsafe import Markup
 from openbook.economics.invest import page_charts, said, words
 from openbook.economics.invest.answer import Answer, Row
 from openbook.economics.invest.dials import dials_of, show_dial
-from openbook.economics.invest.page_sources import how_section, sources_section
+from openbook.economics.invest.page_sources import backtest_section, how_section, sources_section
 from openbook.economics.invest.server import SCRIPT_PATH
 from openbook.pages.charts import multiples
 from openbook.pages.page import NOTHING, Page, Section, fill, render_page
@@ -31,6 +31,12 @@ _OPENING = """<p class="lead">{{ sentence }}</p>
 {% if note %}<p class="note">{{ note }}</p>{% endif %}"""
 
 _LIST = "<ul>{% for line in lines %}<li>{{ line }}</li>{% endfor %}</ul>"
+
+_DECISIONS = """{% for one in decisions %}<div class="decision"><h3>{{ one.who }}: {{ one.question }}</h3>
+<p>{{ one.answer }}</p>
+<ul>{% for line in one.details %}<li>{{ line }}</li>{% endfor %}</ul>
+{% if one.assumes %}<p class="note">Ours: {{ one.assumes }}.</p>{% endif %}</div>
+{% endfor %}"""
 
 _DIALS = """<form id="dials" class="dials" autocomplete="off">
 {% for one, shown in dials %}
@@ -59,6 +65,8 @@ def render(answer: Answer, *, dials: bool = False) -> str:
         _section("years", "Year by year", "Years", body),
         _section("matters", "What matters most", "What matters", body),
         _section("companies", "Company by company", "Companies", body),
+        _section("decisions", "Five who decide", "Decisions", body),
+        backtest_section(),
         how_section(answer),
         sources_section(answer),
     ]
@@ -83,6 +91,7 @@ def parts(answer: Answer) -> dict[str, Markup]:
         "years": page_charts.fans(answer),
         "matters": _matters(answer),
         "companies": _companies(answer),
+        "decisions": fill(_DECISIONS, decisions=answer.decisions),
     }
     return {name: _typeset(body) for name, body in made.items()}
 

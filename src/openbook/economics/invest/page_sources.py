@@ -8,8 +8,10 @@ from markupsafe import Markup
 
 from openbook.economics.invest import words
 from openbook.economics.invest.answer import Answer
-from openbook.economics.invest.answer_json import reproduce
+from openbook.economics.invest.answer_json import held_backtest, reproduce
+from openbook.economics.invest.backtest import conclusion
 from openbook.economics.invest.distributions import Distribution
+from openbook.economics.invest.register import inconsistencies
 from openbook.economics.invest.scenario import Scenario
 from openbook.pages.page import NOTHING, Section, fill
 from openbook.pages.tables import Column, Table, html_table
@@ -32,13 +34,56 @@ def how_section(answer: Answer) -> Section:
     return Section(id="how", title="How it was computed", short_title="How", body=body)
 
 
+def backtest_section() -> Section:
+    """What was public on one day, as a band, beside what was said later."""
+    test, rows = held_backtest()
+    columns = ("company", "q05", "median", "q95", "said later", "verdict", "why")
+    cells = tuple(
+        (
+            row.name,
+            *(words.billions(row.band[name].value) for name in ("q05", "q50", "q95")),
+            _range(row.later_low, row.later_high),
+            str(row.verdict),
+            row.reason,
+        )
+        for row in rows
+    )
+    table = Table(
+        columns=tuple(Column(label=label, number=0 < place < 5) for place, label in enumerate(columns)),
+        rows=cells,
+    )
+    text = (
+        f"Capex of 2026 by company as one would have put it with what was public on {test.public_until}, "
+        f"held against the guidance of the two weeks after. {conclusion(rows)}"
+    )
+    body = fill("<p>{{ text }}</p>", text=text) + html_table(table)
+    return Section(id="backtest", title="What could be tested", short_title="Back-test", body=body)
+
+
+def _range(low: float, high: float) -> str:
+    return words.billions(low) if low == high else f"{words.billions(low)} to {words.billions(high)}"
+
+
+def register_table() -> Table:
+    """Where the articles clash: printed, adopted, why; the same for a terminal."""
+    rows = tuple((one.topic, "; ".join(one.printed), one.adopted, one.why) for one in inconsistencies())
+    return Table(columns=tuple(map(_plain, ("topic", "printed", "adopted", "why"))), rows=rows)
+
+
+def _plain(label: str) -> Column:
+    return Column(label=label)
+
+
 def sources_section(answer: Answer) -> Section:
     """Every input, who says it and when."""
     return Section(
         id="sources",
         title="What it rests on",
         short_title="Sources",
-        body=html_table(inputs_table(answer.scenario)) + _ties(answer.scenario),
+        body=html_table(inputs_table(answer.scenario))
+        + _ties(answer.scenario)
+        + Markup("<h3>Where the articles clash</h3>")
+        + html_table(register_table()),
     )
 
 

@@ -32,7 +32,8 @@ def percent(share: float) -> str:
     if not math.isfinite(share):
         return NONE
     value = 100 * share
-    near_an_end = 0 < abs(value) < 1 or 99 < abs(value) < 100
+    near_an_end = 0.05 <= abs(value) < 1 or 99 < abs(value) <= 99.95
+    value += 0.0 if abs(value) >= 0.05 else -value  # no minus before nothing
     return f"{value:.1f} %" if near_an_end else f"{value:.0f} %"
 
 

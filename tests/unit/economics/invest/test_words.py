@@ -32,7 +32,15 @@ def test_money_is_short(value: float, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.633, "63 %"), (0.004, "0.4 %"), (0.996, "99.6 %"), (0, "0 %"), (1, "100 %"), (math.nan, "none")],
+    [
+        (0.633, "63 %"),
+        (0.004, "0.4 %"),
+        (0.996, "99.6 %"),
+        (-0.0001, "0 %"),
+        (0, "0 %"),
+        (1, "100 %"),
+        (math.nan, "none"),
+    ],
 )
 def test_shares_near_an_end_keep_a_digit(value: float, shown: str) -> None:
     assert words.percent(value) == shown
