@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openbook.economics.invest.capacity import Fleet
+from openbook.economics.invest.capacity import TINY, Fleet
 from openbook.economics.invest.demand import Series
 from openbook.economics.invest.distributions import Floats
 from openbook.economics.invest.scenario import Panel
@@ -124,14 +124,13 @@ def _write_off(panel: Panel, fleet: Fleet, cash: Series) -> tuple[Series, Series
     """
     in_use = _value_in_use(panel, fleet, cash)
     residual = panel["residual_share"]
-    old_share = fleet.opening_book * 0 + 1.0  # of the schedule's book value, what is still carried
     carrying, scheduled_before = fleet.opening_book, fleet.opening_book
     depreciation, write_down, book = [], [], []
     for year, scheduled in enumerate(fleet.book):
         added = fleet.capex[year]
         before = scheduled_before + added
-        # what was written down before bears less depreciation; this year's purchases bear all of theirs
-        kept = np.where(before > 0, (carrying + added) / np.where(before > 0, before, 1.0), old_share)
+        # the share of the schedule that is still carried; depreciation keeps it, a write-down lowers it
+        kept = (carrying + added) / (before + TINY)
         off = fleet.depreciation[year] * kept
         left = carrying + added - off
         lost = np.maximum(left - np.maximum(in_use[year], residual * scheduled), 0.0)

@@ -16,6 +16,9 @@ from openbook.economics.capital import HOURS_PER_YEAR
 from openbook.economics.invest.distributions import Floats
 from openbook.economics.invest.scenario import Panel
 
+TINY = 1e-300
+"""Added to a divisor, it changes no number but zero: what takes no machine is served in full by any."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fleet:
@@ -50,6 +53,11 @@ def usd_per_device(panel: Panel) -> Floats:
     return panel["usd_billion_per_gigawatt"] * 1e3 * panel["device_kilowatts"] * panel["pue"]
 
 
+def _plus(total: Floats, more: Floats) -> Floats:
+    """The sum, in the memory of `more` where it fits: sums are most of the work."""
+    return np.add(total, more, out=more if more.shape >= total.shape else None)
+
+
 def build_fleet(panel: Panel) -> Fleet:
     """The fleet of every year. Capex_t = capex_{t-1} (1 + growth) while spending lasts, then upkeep.
 
@@ -67,6 +75,9 @@ def build_fleet(panel: Panel) -> Fleet:
     devices_per_gigawatt = 1 / (panel["device_kilowatts"] * panel["pue"])
     gain, growth = 1 + panel["hardware_gain"], 1 + panel["capex_growth"]
     upkeep = panel["maintenance_share"]
+
+    serving_ages = {age for age, share in enumerate(service) if share.any()}
+    written_off_ages = {age for age, share in enumerate(short_share) if share.any()}
 
     zero = np.zeros((1, 1))
     gigawatts, devices = [zero] * years, [zero] * years
@@ -92,11 +103,13 @@ def build_fleet(panel: Panel) -> Fleet:
             expansion = expansion + power
         for year in range(max(vintage, 0), years):
             age = year - vintage
-            gigawatts[year] = gigawatts[year] + power * service[age]
-            devices[year] = devices[year] + added * service[age]
-            short_off[year] = short_off[year] + short * short_share[age]
+            if age in serving_ages:
+                gigawatts[year] = _plus(gigawatts[year], power * service[age])
+                devices[year] = _plus(devices[year], added * service[age])
+            if age in written_off_ages:
+                short_off[year] = _plus(short_off[year], short * short_share[age])
             if long is not zero:
-                long_off[year] = long_off[year] + long * long_share[age]
+                long_off[year] = _plus(long_off[year], long * long_share[age])
         if vintage >= 0:
             book_value = book_value + capex[vintage] - short_off[vintage] - long_off[vintage]
             book.append(book_value)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from openbook.economics.invest.accounts import Accounts, Sales, keep_accounts
-from openbook.economics.invest.capacity import Fleet, build_fleet, usd_per_device
+from openbook.economics.invest.capacity import TINY, Fleet, build_fleet, usd_per_device
 from openbook.economics.invest.demand import PRODUCTS, Demand, Series, project_demand
 from openbook.economics.invest.distributions import Floats
 from openbook.economics.invest.scenario import Panel, Scenario
@@ -189,19 +189,23 @@ def hours_per_million(panel: Panel) -> Series:
 
 
 def cash_by_year(panel: Panel, fleet: Fleet) -> Series:
-    """Cash cost of a busy hour, USD, of the fleet as it stands each year: newer machines do more for a kW."""
-    new = panel["device_kilowatts"] * panel["pue"]
+    """Cash cost of a busy hour, USD, of the fleet as it stands each year: newer machines do more for a kW.
+
+    0 in a year in which none is in service, and nothing is sold.
+    """
     usd_per_kilowatt = panel["usd_billion_per_gigawatt"] * 1e3
+    running, utilisation = panel["opex_share"], panel["utilisation"]
+    usd_per_kwh = panel["usd_per_kwh"]
     found = []
     for power, devices in zip(fleet.gigawatts, fleet.devices, strict=True):
-        kilowatts = np.where(devices > 0, power / np.where(devices > 0, devices, 1.0), new)
+        kilowatts = power / (devices + TINY)
         found.append(
             cash_usd_per_hour(
                 usd_per_device=usd_per_kilowatt * kilowatts,
-                opex_share=panel["opex_share"],
-                utilisation=panel["utilisation"],
+                opex_share=running,
+                utilisation=utilisation,
                 kilowatts=kilowatts,
-                usd_per_kwh=panel["usd_per_kwh"],
+                usd_per_kwh=usd_per_kwh,
             )
         )
     return tuple(found)
@@ -221,14 +225,13 @@ def sell(panel: Panel, fleet: Fleet, demand: Demand) -> tuple[Mapping[str, Serie
         given, left = _share_out(demand, year, capacity)
         money = np.zeros((1, 1))
         for product, hours in given.items():
-            wanted = demand.hours[product][year]
-            share = np.where(wanted > 0, hours / np.where(wanted > 0, wanted, 1.0), 1.0)
+            share = hours / (demand.hours[product][year] + TINY)
             money = money + share * demand.revenue[product][year]
             fill[product].append(share)
         sold = capacity - left
         revenue.append(money)
         served.append(sold)
-        used = sold / np.where(capacity > 0, capacity, 1.0)
+        used = sold / (capacity + TINY)
         busy.append(utilisation * (training + (1 - training) * used))
     shares = {product: tuple(years) for product, years in fill.items()}
     return shares, Sales(revenue=tuple(revenue), served=tuple(served), busy=tuple(busy))
@@ -238,9 +241,9 @@ def _share_out(demand: Demand, year: int, left: Floats) -> tuple[Mapping[str, Fl
     """Hours that each product gets of `left`, and what then is left."""
     given = {}
     for product in ("seats", "ads"):
-        given[product] = np.minimum(demand.hours[product][year], left)
+        given[product] = np.minimum(demand.hours[product][year] + TINY, left)
         left = left - given[product]
-    tokens, contracts = demand.hours["api"][year], demand.hours["cloud"][year]
+    tokens, contracts = demand.hours["api"][year] + TINY, demand.hours["cloud"][year] + TINY
     pays_more = demand.revenue["api"][year] * contracts >= demand.revenue["cloud"][year] * tokens
     given["api"] = np.minimum(tokens, np.where(pays_more, left, left - np.minimum(contracts, left)))
     left = left - given["api"]

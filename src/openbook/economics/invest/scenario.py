@@ -13,6 +13,7 @@ from openbook.economics.invest.correlation import RankCorrelation
 from openbook.economics.invest.distributions import Distribution, Floats, Kind
 from openbook.economics.invest.inputs import MARKET_INPUTS, spec_of
 from openbook.economics.invest.serving import ServingChoice
+from openbook.economics.sourced import Mark
 from openbook.errors import UserError, nearest
 
 
@@ -72,13 +73,19 @@ class Scenario:
         return replace(self, inputs={**self.inputs, name: given})
 
     def with_value(self, name: str, value: float, *, source: str = "set by hand") -> Scenario:
-        """The scenario with one input held at `value`; the rest of its provenance stays."""
+        """The scenario with one input held at `value`, marked as ours; its unit and date stay."""
         general = self.inputs.get(name) or self.inputs.get(name.rpartition(".")[2])
         if general is None:
             raise UserError(f"unknown input {name!r}", nearest(name, list(self.inputs)))
-        return self.with_input(
-            name, replace(general, kind=Kind.CONSTANT, parameters={"value": value}, source=source)
+        held = replace(
+            general,
+            kind=Kind.CONSTANT,
+            parameters={"value": value},
+            source=source,
+            mark=Mark.OURS,
+            note="",
         )
+        return self.with_input(name, held)
 
     def panel(self, draws: Mapping[str, Floats]) -> Panel:
         """The inputs as arrays; inputs that `draws` lacks have to be constants."""

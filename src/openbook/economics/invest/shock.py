@@ -59,7 +59,7 @@ def jevons(*, gain: float, pass_through: float, elasticity: float, gross_margin:
 
 def spend_ratio(price_ratio: float, elasticity: float) -> float:
     """(P / P0)^(1 + e) at a constant elasticity e."""
-    return price_ratio ** (1 + elasticity)
+    return float(price_ratio ** (1 + elasticity))
 
 
 def volume_for_revenue(price_ratio: float) -> float:
