@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from openbook.economics.basis import Basis
+from openbook.economics.basis import Basis, Quantity
 from openbook.economics.invest.correlation import RankCorrelation, correlated_groups
 from openbook.economics.invest.distributions import Distribution
 from openbook.economics.invest.inputs import COMPANY_INPUTS, MARKET_INPUTS, SEGMENT_INPUTS, InputSpec, support
@@ -33,6 +33,8 @@ __all__ = ["NAMES", "load_scenario", "template_text"]
 
 ADDS_UP = 0.005
 """How far, as a share, companies may add up to something else than the stated total."""
+
+BASES = {"cash": Basis.CASH_CAPEX, "with leases": Basis.LEASE_CAPEX}
 
 
 def load_scenario(name: str | Path) -> Scenario:
@@ -81,7 +83,7 @@ class _Reader:
                 Company(
                     key=key,
                     title=one.title,
-                    basis=Basis.CASH_CAPEX if one.basis == "cash" else Basis.LEASE_CAPEX,
+                    basis=BASES[one.basis],
                 )
                 for key, one in file.companies.items()
             ),
@@ -141,13 +143,13 @@ class _Reader:
                     f"{where}.period: the model runs in calendar years, and these are fiscal",
                     "give capex by calendar year: fiscal 2026 of a year to June is half 2025",
                 )
-            leases = "lease_share" in company.inputs
-            if company.basis == "cash" and leases:
+            lease = company.inputs.get("lease_share")
+            if company.basis == "cash" and lease is not None and lease.value != 0:
                 raise UserError(
                     f"{where}.inputs.lease_share: capex on a cash basis holds no finance leases",
                     'leave it out, or give all its capex on the basis "with leases"',
                 )
-            if company.basis == "with leases" and not leases:
+            if company.basis == "with leases" and lease is None:
                 raise UserError(
                     f'{where}.basis: capex "with leases" needs lease_share',
                     "free cash flow takes off cash alone: say what share of the capex is leased",
@@ -196,13 +198,13 @@ class _Reader:
         for name, given in inputs.items():
             if given.unit != "year":
                 continue
-            low, high = support(given)
-            if low < first or high > end:
+            low, _ = support(given)
+            if low < first or low > end:
                 owner, _, last = name.rpartition(".")
                 where = f"companies.{owner}.inputs.{last}" if owner else f"market.{last}"
                 raise UserError(
-                    f"{where}: {low if low < first else high:g} is outside {first} to {end}",
-                    "an event falls within the years of the scenario",
+                    f"{where}: {low:g} is outside {first} to {end}",
+                    "an event falls within the years of the scenario: give another",
                 )
 
     def _ties(self, inputs: Mapping[str, Distribution]) -> tuple[RankCorrelation, ...]:
@@ -231,14 +233,29 @@ class _Reader:
         if stated is None:
             return ()
         find_source(stated.source, self.file.sources, where="stated")
-        total = sum(inputs[f"{key}.first_capex"].median for key in self.file.companies)
-        differs = abs(total - stated.value) > ADDS_UP * stated.value
-        if differs and not stated.split_note:
-            raise UserError(
-                f"stated.value: the companies add up to {total:.6g}, not {stated.value:g} USD billion",
-                "mend a figure, or say in split_note why they differ",
+        given = [
+            Quantity(
+                value=inputs[f"{key}.first_capex"].median,
+                unit=stated.unit,
+                basis=BASES[one.basis],
+                name=f"capex of {one.title}",
             )
+            for key, one in self.file.companies.items()
+        ]
         if not stated.split_note:
+            try:
+                total = sum(given[1:], start=given[0]).value
+            except UserError as error:
+                raise UserError(
+                    f"stated.value: {error.what}", "bring them to one basis, or say in split_note why not"
+                ) from error
+            if abs(total - stated.value) > ADDS_UP * stated.value:
+                raise UserError(
+                    f"stated.value: the companies add up to {total:.6g}, not {stated.value:g} USD billion",
+                    "mend a figure, or say in split_note why they differ",
+                )
             return ()
-        says = f"The companies add up to {total:.6g} USD billion; {stated.value:g} is stated."
-        return (f"{says} {stated.split_note}",)
+        leased = [one.title for one in self.file.companies.values() if one.basis == "with leases"]
+        says = f"The companies add up to {sum(one.value for one in given):.6g} USD billion"
+        says += f" (finance leases counted at {', '.join(leased)})" if leased else ""
+        return (f"{says}; {stated.value:g} is stated. {stated.split_note}",)

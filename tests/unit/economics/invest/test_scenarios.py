@@ -31,6 +31,7 @@ def test_the_articles_case_is_505_and_says_that_no_split_is_right(article: Scena
     assert article.inputs["meta.first_capex"].median == 135
     assert article.inputs["microsoft.first_capex"].median == pytest.approx(2 * 72.4)
     assert len(article.notes) == 1 and "No split" in article.notes[0]
+    assert "finance leases counted at Microsoft" in article.notes[0]
 
 
 def test_the_year_before_is_366_and_later_guidance_lies_in_its_range(article: Scenario) -> None:
@@ -112,6 +113,17 @@ def test_leases_on_a_cash_basis_are_refused(tmp_path: Path) -> None:
     lease = 'lease_share = { value = 0.3, unit = "share", source = "mine" }\nai_share'
     with pytest.raises(UserError, match="cash basis"):
         load_scenario(changed(tmp_path, ("ai_share", lease)))
+
+
+def test_a_total_over_two_bases_needs_a_reason(tmp_path: Path) -> None:
+    """Microsoft's 144.8 counts finance leases, the others' capex does not."""
+    path = tmp_path / "mixed.toml"
+    text = (
+        'extends = "article"\n[stated]\nvalue = 505\nunit = "USD billion"\nsource = "S1"\nsplit_note = ""\n'
+    )
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="finance leases are capex that no cash was paid for"):
+        load_scenario(path)
 
 
 def test_an_event_outside_the_years_is_refused(tmp_path: Path) -> None:
