@@ -17,7 +17,7 @@ from openbook.economics.invest import finance
 from openbook.economics.invest.correlation import RankCorrelation
 from openbook.economics.invest.distributions import Floats
 from openbook.economics.invest.model import Outcome, simulate
-from openbook.economics.invest.sampling import Sampler
+from openbook.economics.invest.sampling import Sampler, over_scrambles
 from openbook.economics.invest.scenario import Scenario
 from openbook.economics.invest.statistics import QUANTILES, Estimate, fan
 
@@ -83,28 +83,34 @@ def chunks(scenario: Scenario, draws: Mapping[str, Floats]) -> Iterator[tuple[Ou
 def walk(scenario: Scenario, sampler: Sampler) -> Walk:
     """Every path of the sampler's plan. Raises UserError for correlations that cannot be."""
     ties = correlations_of(scenario)
-    npv: list[Floats] = []
-    kept: list[dict[str, Floats]] = []
-    bands: list[dict[str, dict[str, Floats]]] = []
-    for scramble in range(sampler.plan.num_scrambles):
-        draws = sampler.draw(scenario.inputs, ties, scramble)
-        parts = [_reduced(outcome, rate) for outcome, rate in chunks(scenario, draws)]
-        npv.append(_joined([one for one, _, _, _ in parts]))
-        kept.append({name: _joined([one[name] for _, one, _, _ in parts]) for name in parts[0][1]})
-        series = {name: _joined([one[name] for _, _, one, _ in parts]) for name in SERIES}
-        flows = _joined([one for _, _, _, one in parts])
-        of_companies = {company.key: flows[place] for place, company in enumerate(scenario.companies)}
-        bands.append({name: fan(values) for name, values in {**series, **of_companies}.items()})
+    found = over_scrambles(
+        lambda scramble: _walked(scenario, sampler.draw(scenario.inputs, ties, scramble)),
+        sampler.plan.num_scrambles,
+    )
+    kept, bands = [one for _, one, _ in found], [one for _, _, one in found]
     mean = {
         name: {q: np.mean([one[name][q] for one in bands], axis=0) for q in QUANTILES} for name in bands[0]
     }
     return Walk(
         scenario=scenario,
-        npv=_joined(npv),
+        npv=_joined([one for one, _, _ in found]),
         of_paths={name: _joined([one[name] for one in kept]) for name in kept[0]},
         bands={name: mean[name] for name in SERIES},
         company_bands={company.key: mean[company.key] for company in scenario.companies},
     )
+
+
+def _walked(
+    scenario: Scenario, draws: Mapping[str, Floats]
+) -> tuple[Floats, dict[str, Floats], dict[str, dict[str, Floats]]]:
+    """Of one scramble: NPV by company, numbers of each path, bands."""
+    parts = [_reduced(outcome, rate) for outcome, rate in chunks(scenario, draws)]
+    kept = {name: _joined([one[name] for _, one, _, _ in parts]) for name in parts[0][1]}
+    series = {name: _joined([one[name] for _, _, one, _ in parts]) for name in SERIES}
+    flows = _joined([one for _, _, _, one in parts])
+    of_companies = {company.key: flows[place] for place, company in enumerate(scenario.companies)}
+    bands = {name: fan(values) for name, values in {**series, **of_companies}.items()}
+    return _joined([one for one, _, _, _ in parts]), kept, bands
 
 
 def _joined(parts: list[Floats]) -> Floats:

@@ -10,7 +10,7 @@ import scipy.stats
 
 from openbook.economics.invest.correlation import RankCorrelation, correlated_groups
 from openbook.economics.invest.distributions import Distribution, Kind
-from openbook.economics.invest.sampling import Plan, Sampler, columns_of
+from openbook.economics.invest.sampling import Plan, Sampler, columns_of, over_scrambles
 from openbook.economics.invest.sobol import num_columns, plain_points, scrambled_points
 from openbook.economics.sourced import Mark
 from openbook.errors import UserError
@@ -177,3 +177,13 @@ def test_impossible_correlations_are_refused_with_the_reason(
 def test_more_inputs_than_columns_are_refused() -> None:
     with pytest.raises(UserError, match="at most 400"):
         columns_of({f"x{number}": normal() for number in range(401)})
+
+
+def test_work_over_scrambles_comes_back_in_order_with_its_errors() -> None:
+    assert over_scrambles(lambda scramble: scramble**2, 20) == [one**2 for one in range(20)]
+    with pytest.raises(UserError, match="too deep"):
+        over_scrambles(_refuse, 16)
+
+
+def _refuse(scramble: int) -> None:
+    raise UserError("too deep")
