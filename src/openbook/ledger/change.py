@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ARRAY, Connection, String, any_, func, insert, literal, select, text, update
 
 from openbook.errors import UserError
 from openbook.ledger.entry import LedgerEntry, refuse_wrong, reversal
@@ -16,6 +17,9 @@ from openbook.ledger.schema import entries_table, runs_table
 from openbook.ledger.totals import add_to_totals
 
 IDS_AT_ONCE = 10_000
+_INSERT_ALL = text(
+    "INSERT INTO entries SELECT * FROM json_populate_recordset(NULL::entries, CAST(:rows AS json))"
+)
 
 
 class Change:
@@ -68,7 +72,10 @@ class Change:
             refuse_wrong(entry)
         self._refuse_known([entry.external_id for entry in entries if entry.external_id])
         rows = [{"id": number, **entry_to_row(entry)} for number, entry in zip(numbers, entries, strict=True)]
-        self._connection.execute(insert(entries_table), rows)
+        if self._connection.dialect.name == "postgresql":  # one statement takes a third of the time of many
+            self._connection.execute(_INSERT_ALL, {"rows": json.dumps(rows)})
+        else:
+            self._connection.execute(insert(entries_table), rows)
         add_to_totals(self._connection, entries)
         return numbers
 
@@ -103,9 +110,13 @@ class Change:
         wanted, found = sorted(set(external_ids)), dict[str, int]()
         columns = entries_table.c
         for start in range(0, len(wanted), IDS_AT_ONCE):
-            query = select(columns.external_id, columns.id)
-            chunk = columns.external_id.in_(wanted[start : start + IDS_AT_ONCE])
-            found.update((name, number) for name, number in self._connection.execute(query.where(chunk)))
+            query, chunk = select(columns.external_id, columns.id), wanted[start : start + IDS_AT_ONCE]
+            is_one = (
+                columns.external_id == any_(literal(chunk, ARRAY(String)))
+                if self._connection.dialect.name == "postgresql"
+                else columns.external_id.in_(chunk)
+            )
+            found.update((name, number) for name, number in self._connection.execute(query.where(is_one)))
         return found
 
     def _refuse_known(self, external_ids: Sequence[str]) -> None:

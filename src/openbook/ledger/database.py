@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+)
 
 from openbook.errors import UserError
 from openbook.ledger.schema import prepare_postgresql, prepare_sqlite
@@ -64,22 +72,33 @@ def make_engine(location: str | Path, busy_timeout_seconds: float) -> Engine:
         if url.get_backend_name() == "postgresql":
             connect = {"connect_timeout": CONNECT_SECONDS} if "connect_timeout" not in url.query else {}
             # Psycopg's own prepared statements would not survive a pooler between us and the server.
-            engine = create_engine(
-                url, pool_size=1, pool_pre_ping=True, connect_args={**connect, "prepare_threshold": None}
-            )
+            arguments = {**connect, "prepare_threshold": None}
+            engine = create_engine(url, pool_size=1, pool_pre_ping=True, connect_args=arguments)
             prepare_postgresql(engine, busy_timeout_seconds)
-            return engine
-        # A connection for each transaction: nothing is held between them, so a fork is harmless
-        # and the write-ahead log is folded back into one file when the last writer leaves.
-        in_memory = url.database in (None, "", ":memory:")
-        engine = create_engine(url) if in_memory else create_engine(url, poolclass=NullPool)
+        else:
+            engine = create_engine(url)
+            prepare_sqlite(engine, busy_timeout_seconds)
     except ModuleNotFoundError as error:
         raise UserError(
             f"the driver for {show(url)} is not installed ({error.name})",
             "install it with pip install 'openbook[postgres]'",
         ) from error
-    prepare_sqlite(engine, busy_timeout_seconds)
+    _keep_to_one_process(engine)
     return engine
+
+
+def _keep_to_one_process(engine: Engine) -> None:
+    """A connection stays open between transactions; a process that was forked makes one of its own."""
+
+    @event.listens_for(engine, "connect")
+    def _connect(_connection: Any, record: Any) -> None:
+        record.info["pid"] = os.getpid()
+
+    @event.listens_for(engine, "checkout")
+    def _checkout(_connection: Any, record: Any, proxy: Any) -> None:
+        if record.info["pid"] != os.getpid():
+            record.dbapi_connection = proxy.dbapi_connection = None
+            raise DisconnectionError("this connection is another process's")
 
 
 def show(url: URL) -> str:

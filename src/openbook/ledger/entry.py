@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from enum import StrEnum
 from fractions import Fraction
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from openbook.units import NANO_USD_PER_USD
 CURRENCY = "USD"
 QUANTITY_DECIMALS = 9
 """Of a quantity, so that its sums are sums of whole numbers in the database."""
+_EXACT = Context(prec=60)  # far beyond any quantity that is taken
 MOST = 2**63 - 1
 """Of an amount in nano-dollars (9.2 billion dollars) and of a sum of them: a 64-bit column."""
 
@@ -170,11 +171,15 @@ def refuse_wrong(entry: LedgerEntry) -> None:
 
 def split_quantity(quantity: Decimal) -> tuple[int, int] | None:
     """A quantity as whole units and billionths, of equal sign; None when it has more decimals."""
+    exponent = quantity.as_tuple().exponent
+    if isinstance(exponent, int) and exponent >= -QUANTITY_DECIMALS:
+        whole = int(quantity)
+        return whole, int(_EXACT.scaleb(_EXACT.subtract(quantity, whole), QUANTITY_DECIMALS))
     scaled = Fraction(quantity) * 10**QUANTITY_DECIMALS
     if scaled.denominator != 1:
         return None
-    whole, nano = divmod(abs(scaled.numerator), 10**QUANTITY_DECIMALS)
-    return (whole, nano) if scaled >= 0 else (-whole, -nano)
+    units, nano = divmod(abs(scaled.numerator), 10**QUANTITY_DECIMALS)
+    return (units, nano) if scaled >= 0 else (-units, -nano)
 
 
 def price_key(entry: LedgerEntry) -> PriceKey:

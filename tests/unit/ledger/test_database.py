@@ -101,6 +101,24 @@ def test_a_user_who_may_only_read_is_told_so(postgresql: Any) -> None:
     assert "may be read but not written" in refused(location)
 
 
+def test_a_forked_process_uses_a_connection_of_its_own(location: str) -> None:
+    code = (
+        "import os, sys\n"
+        "from openbook.ledger.book import Book\n"
+        "with Book.open(sys.argv[1]) as book:\n"
+        "    assert book.runs() == ()\n"
+        "    child = os.fork()\n"
+        "    for _ in range(20):\n"
+        "        with book.changing() as change:\n"
+        "            change.run('r1')\n"
+        "    if not child: os._exit(0)\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+        "    assert book.runs() == ()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, location], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_locked_ledger_is_waited_for_and_then_reported(location: str) -> None:
     book = Book.open(location)
     with book.changing():
@@ -155,6 +173,7 @@ def test_a_ledger_that_may_not_grow_is_said_to_be_full(tmp_path: Path) -> None:
     def stay_small(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute("PRAGMA max_page_count = 1")
 
+    book._engine.dispose()
     with pytest.raises(UserError, match="the disk is full"), book.changing() as change:
         for number in range(1000):
             change._connection.execute(
