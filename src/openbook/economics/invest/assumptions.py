@@ -187,9 +187,15 @@ class _Reader:
     def _check_seats(self, inputs: Mapping[str, Distribution]) -> None:
         for key in self.file.companies:
             now, most = inputs.get(f"{key}.seats_now"), inputs.get(f"{key}.seats_addressable")
+            where = f"companies.{key}.inputs"
+            if most is not None and (now is None or support(now)[0] <= 0):
+                raise UserError(
+                    f"{where}.seats_addressable: nobody has a seat yet",
+                    "an S-curve that starts at 0 stays there: give seats_now above 0",
+                )
             if now is not None and (most is None or support(now)[1] > support(most)[0]):
                 raise UserError(
-                    f"companies.{key}.inputs.seats_now: more seats than seats_addressable",
+                    f"{where}.seats_now: more seats than seats_addressable",
                     "adoption is a share: give as many addressable seats or more",
                 )
 

@@ -153,9 +153,12 @@ def test_companies_that_do_not_add_up_need_a_reason(tmp_path: Path) -> None:
     assert load_scenario(noted).notes[0].endswith("2 is stated. Yes.")
 
 
-def test_more_seats_than_there_are_users_are_refused(tmp_path: Path) -> None:
-    seats = 'seats_now = { value = 3, unit = "M seats", source = "mine" }\nai_share'
-    with pytest.raises(UserError, match="seats_addressable"):
+@pytest.mark.parametrize(
+    ("name", "says"), [("seats_now", "seats_addressable"), ("seats_addressable", "starts at 0")]
+)
+def test_seats_need_both_who_has_one_and_who_could(tmp_path: Path, name: str, says: str) -> None:
+    seats = f'{name} = {{ value = 3, unit = "M seats", source = "mine" }}\nai_share'
+    with pytest.raises(UserError, match=says):
         load_scenario(changed(tmp_path, ("ai_share", seats)))
 
 
