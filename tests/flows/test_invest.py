@@ -134,6 +134,7 @@ def test_a_file_of_ones_own_from_the_template(inside: Command, tmp_path: Path) -
         (("invest", "--weights", "pay=1"), "pay"),
         (("invest", "--html", "/nowhere/page.html"), "/nowhere/page.html cannot be written"),
         (("invest", "--serve", "--port", "70000"), "there is no port 70000"),
+        (("invest", "--serve", "--json"), "--serve answers by itself"),
     ],
 )
 def test_a_mistake_is_one_line(inside: Command, words: tuple[str, ...], line: str) -> None:
@@ -152,6 +153,13 @@ def test_a_mistake_in_a_file_is_named_by_its_line(inside: Command, tmp_path: Pat
         )
     )
     assert f"{mine}:{number}: " in inside("invest", mine).err
+
+
+def test_two_scenarios_of_one_name_are_refused(inside: Command, tmp_path: Path) -> None:
+    mine = tmp_path / "bubble.toml"
+    mine.write_text('extends = "bubble"\n')
+    said = inside("invest", mine, *FEW, "--against", "bubble")
+    assert said.code == 2 and "two scenarios are called 'bubble'" in said.err
 
 
 def test_the_file_is_whole_by_itself_in_a_real_browser(

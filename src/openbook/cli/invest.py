@@ -84,7 +84,10 @@ def invest(
     A scenario of your own is a TOML file: begin with `openbook invest --template > my.toml`.
     """
     from openbook.cli import invest_text
+    from openbook.errors import UserError
 
+    if serve and (as_json or html is not None or held):
+        raise UserError("--serve answers by itself", "leave --json, --html and --set out, and turn the dials")
     if template:
         from openbook.economics.invest.assumptions import template_text
 
@@ -123,12 +126,20 @@ def study_of(scenario: str, options: InvestOptions, *, also: tuple[str, ...] = (
     from openbook.economics.invest.answer import DEFAULT_PATHS, prepare
     from openbook.economics.invest.assumptions import NAMES, load_scenario
     from openbook.economics.invest.sampling import Plan
+    from openbook.errors import UserError
 
     plan = Plan(num_paths=DEFAULT_PATHS if options.paths is None else options.paths, seed=options.seed)
     usual = NAMES if scenario in NAMES else ()
     names = [*(usual if options.against is None else options.against), *also]
     main = load_scenario(scenario)
-    others = {one.name: one for one in map(load_scenario, dict.fromkeys(names)) if one.name != main.name}
+    others = {}
+    for name in dict.fromkeys(names):
+        if name == scenario:
+            continue
+        other = load_scenario(name)
+        if other.name == main.name or other.name in others:
+            raise UserError(f"two scenarios are called {other.name!r}", "give one of the files another name")
+        others[other.name] = other
     return prepare(main, others=tuple(others.values()), plan=plan, movable=options.movable)
 
 

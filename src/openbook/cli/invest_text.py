@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from openbook.cli.render import print_json, print_table
 from openbook.economics.invest import said, words
 from openbook.economics.invest.answer import Answer, Row
-from openbook.economics.invest.answer_json import answer_to_json, scenario_to_json
+from openbook.economics.invest.answer_json import answer_to_json, register_to_json, scenario_to_json
 from openbook.economics.invest.page import render, scenario_table
 from openbook.economics.invest.page_sources import inputs_table
 from openbook.economics.invest.register import inconsistencies
@@ -78,11 +78,7 @@ def mixture(rows: tuple[Row, ...], weights: Mapping[str, float]) -> dict[str, fl
 def show_sources(scenario: Scenario, as_json: bool) -> None:
     """Every input with its provenance."""
     if as_json:
-        clashes = [
-            {"topic": one.topic, "printed": list(one.printed), "adopted": one.adopted, "why": one.why}
-            for one in inconsistencies()
-        ]
-        print_json({**scenario_to_json(scenario), "inconsistencies": clashes})
+        print_json({**scenario_to_json(scenario), "inconsistencies": register_to_json()})
         return
     print(text_table(inputs_table(scenario)))
     print("\nWhere the articles clash\n")

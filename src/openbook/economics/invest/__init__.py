@@ -1,1 +1,1 @@
-"""The $505 billion question: what must be true for the spending on AI to pay, and how sure that is. No torch."""
+"""The $505 billion question: what must be true for the spending on AI to pay, and how sure that is."""

@@ -23,7 +23,7 @@ from openbook.economics.invest.dials import held
 from openbook.economics.invest.distributions import Floats
 from openbook.economics.invest.finance import irr_roots
 from openbook.economics.invest.model import simulate
-from openbook.economics.invest.sampling import MIN_SCRAMBLES, Plan, Sampler, columns_of
+from openbook.economics.invest.sampling import MIN_SCRAMBLES, Plan, Sampler, columns_of, over_scrambles
 from openbook.economics.invest.scenario import Scenario
 from openbook.economics.invest.sensitivity import SobolIndex, TornadoBar, sobol_indices, tornado
 from openbook.economics.invest.statistics import (
@@ -168,10 +168,11 @@ def _columns(scenario: Scenario, others: tuple[Scenario, ...]) -> tuple[str, ...
 
 def _npv(scenario: Scenario, sampler: Sampler) -> Floats:
     ties = correlations_of(scenario)
-    scrambles = range(sampler.plan.num_scrambles)
-    return np.concatenate(
-        [total_npv(scenario, sampler.draw(scenario.inputs, ties, scramble)) for scramble in scrambles]
-    )
+
+    def of(scramble: int) -> Floats:
+        return total_npv(scenario, sampler.draw(scenario.inputs, ties, scramble))
+
+    return np.concatenate(over_scrambles(of, sampler.plan.num_scrambles))
 
 
 def _middle(scenario: Scenario) -> Middle:

@@ -50,6 +50,18 @@ def answer_to_json(answer: Answer) -> dict[str, Any]:
         "free_cash_flow_by_company_usd_billion": {
             key: bands_to_json(one) for key, one in answer.walk.company_bands.items()
         },
+        **sensitivity_to_json(answer),
+        "decisions": decisions_to_json(answer),
+        "backtest": backtest_to_json(),
+        "inconsistencies": register_to_json(),
+        "compared": [row_to_json(row) for row in answer.rows],
+        "seconds": answer.seconds,
+    }
+
+
+def sensitivity_to_json(answer: Answer) -> dict[str, Any]:
+    """Tornado, and Sobol' indices where they were asked for."""
+    return {
         "tornado": [
             {
                 "input": bar.name,
@@ -69,25 +81,29 @@ def answer_to_json(answer: Answer) -> dict[str, Any]:
             }
             for index in answer.indices
         ],
-        "decisions": [
-            {
-                "who": one.who,
-                "question": one.question,
-                "answer": one.answer,
-                "details": list(one.details),
-                "assumes": one.assumes,
-                "figures": dict(one.figures),
-            }
-            for one in answer.decisions
-        ],
-        "backtest": backtest_to_json(),
-        "inconsistencies": [
-            {"topic": one.topic, "printed": list(one.printed), "adopted": one.adopted, "why": one.why}
-            for one in inconsistencies()
-        ],
-        "compared": [row_to_json(row) for row in answer.rows],
-        "seconds": answer.seconds,
     }
+
+
+def decisions_to_json(answer: Answer) -> list[dict[str, Any]]:
+    return [
+        {
+            "who": one.who,
+            "question": one.question,
+            "answer": one.answer,
+            "details": list(one.details),
+            "assumes": one.assumes,
+            "figures": dict(one.figures),
+        }
+        for one in answer.decisions
+    ]
+
+
+def register_to_json() -> list[dict[str, Any]]:
+    """Where the articles clash, what is adopted, and why."""
+    return [
+        {"topic": one.topic, "printed": list(one.printed), "adopted": one.adopted, "why": one.why}
+        for one in inconsistencies()
+    ]
 
 
 @cache

@@ -48,6 +48,7 @@ DIALS = (
         name="api_price", title="Price of a million tokens", low=0.05, high=6, step=0.05, digits=2, before="$"
     ),
     Dial(name="seat_price", title="Price of a seat a month", low=5, high=60, step=1, before="$"),
+    Dial(name="rent", title="Rent of a machine for an hour", low=1, high=8, step=0.05, digits=2, before="$"),
     Dial(name="elasticity", title="Own-price elasticity of tokens", low=-2.5, high=0, step=0.05, digits=2),
     Dial(
         name="utilisation",

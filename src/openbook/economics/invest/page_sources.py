@@ -54,7 +54,7 @@ def backtest_section() -> Section:
     )
     text = (
         f"Capex of 2026 by company as one would have put it with what was public on {test.public_until}, "
-        f"held against the guidance of the two weeks after. {conclusion(rows)}"
+        f"held against the guidance of the two weeks after. Of these bands, {conclusion(rows)}"
     )
     body = fill("<p>{{ text }}</p>", text=text) + html_table(table)
     return Section(id="backtest", title="What could be tested", short_title="Back-test", body=body)

@@ -51,6 +51,7 @@ def test_the_served_page_brings_one_script_and_a_dial_for_each_input_it_can_turn
     assert names == [
         "api_price",
         "seat_price",
+        "rent",
         "elasticity",
         "utilisation",
         "economic_life",
