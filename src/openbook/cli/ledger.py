@@ -254,10 +254,14 @@ def teacher(
 
 
 @app.command("verify")
-def verify(root: Root = Path("out"), location: BookAt = None) -> None:
+def verify(root: Root = Path("out"), location: BookAt = None, as_json: Json = False) -> None:
     """Add everything up again: entries, totals, and the usage that the runs recorded."""
+    from openbook.cli.render import print_json
+
     with open_book(location, root) as book:
         check(book, runs_below(root))
+        if as_json:
+            print_json({"ledger": book.location, "adds_up": True})
 
 
 def _number(option: str, text: str) -> Decimal:

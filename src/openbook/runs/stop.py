@@ -1,4 +1,4 @@
-"""StopSignal: Ctrl-C, SIGTERM and a spent budget become a request that long work looks at between its steps."""
+"""StopSignal: Ctrl-C, SIGTERM and a spent budget become a request, looked at between steps."""
 
 from __future__ import annotations
 

@@ -64,64 +64,84 @@ def build_fleet(panel: Panel) -> Fleet:
     Upkeep = maintenance share x last year's depreciation of machines, and buys machines alone: their
     buildings stand. GW added = machines' capex / (short-lived share x USD billion a GW).
     """
-    years = panel.scenario.num_years
-    delay, book_life = panel["delay_years"], panel["book_life"]
-    service = in_service(delay, panel["economic_life"], years + 1)
-    short_share = [overlap / book_life for overlap in in_service(delay, book_life, years + 1)]
-    building_life = panel["building_life"]
-    long_share = [overlap / building_life for overlap in in_service(delay, building_life, years + 1)]
+    years, spending_years = panel.scenario.num_years, panel.scenario.spending_years
+    held = _Held.empty(panel)
     short_part, ai_share = panel["short_lived_share"], panel["ai_share"]
-    usd_per_gigawatt = short_part * panel["usd_billion_per_gigawatt"]
-    devices_per_gigawatt = 1 / (panel["device_kilowatts"] * panel["pue"])
-    gain, growth = 1 + panel["hardware_gain"], 1 + panel["capex_growth"]
-    upkeep = panel["maintenance_share"]
-
-    serving_ages = {age for age, share in enumerate(service) if share.any()}
-    written_off_ages = {age for age, share in enumerate(short_share) if share.any()}
-
-    zero = np.zeros((1, 1))
-    gigawatts, devices = [zero] * years, [zero] * years
-    short_off, long_off = [zero] * years, [zero] * years
-    book_value, expansion = zero, zero
-    capex, book, expanded = [], [], []
+    growth = 1 + panel["capex_growth"]
     opening = panel["opening_capex"] * ai_share
     spend = panel["first_capex"] * ai_share
-    opening_book = opening * (1 - short_part * short_share[0] - (1 - short_part) * long_share[0])
-    for vintage in range(-1, years):
-        if vintage == -1:
-            short, long, book_value = opening * short_part, opening * (1 - short_part), opening_book
-        elif vintage < panel.scenario.spending_years:
+    opening_book = opening * (1 - short_part * held.short_share[0] - (1 - short_part) * held.long_share[0])
+    expansion = held.take(-1, opening * short_part, opening * (1 - short_part))
+    book_value, capex, book, expanded = opening_book, [], [], []
+    for vintage in range(years):
+        if vintage < spending_years:
             spend = spend if vintage == 0 else spend * growth
-            short, long = spend * short_part, spend * (1 - short_part)
             capex.append(spend)
+            expansion = expansion + held.take(vintage, spend * short_part, spend * (1 - short_part))
         else:
-            short, long = upkeep * short_off[vintage - 1], zero
-            capex.append(short)
-        power = short / usd_per_gigawatt
-        added = power * devices_per_gigawatt * gain**vintage
-        if vintage < panel.scenario.spending_years:
-            expansion = expansion + power
-        for year in range(max(vintage, 0), years):
-            age = year - vintage
-            if age in serving_ages:
-                gigawatts[year] = _plus(gigawatts[year], power * service[age])
-                devices[year] = _plus(devices[year], added * service[age])
-            if age in written_off_ages:
-                short_off[year] = _plus(short_off[year], short * short_share[age])
-            if long is not zero:
-                long_off[year] = _plus(long_off[year], long * long_share[age])
-        if vintage >= 0:
-            book_value = book_value + capex[vintage] - short_off[vintage] - long_off[vintage]
-            book.append(book_value)
-            expanded.append(expansion)
+            capex.append(panel["maintenance_share"] * held.short_off[vintage - 1])
+            held.take(vintage, capex[vintage], None)
+        book_value = book_value + capex[vintage] - held.short_off[vintage] - held.long_off[vintage]
+        book.append(book_value)
+        expanded.append(expansion)
     sold = HOURS_PER_YEAR * panel["utilisation"] * (1 - panel["training_share"])
     return Fleet(
         opening_book=opening_book,
         capex=tuple(capex),
-        gigawatts=tuple(gigawatts),
-        devices=tuple(devices),
-        hours=tuple(count * sold for count in devices),
-        depreciation=tuple(short + long for short, long in zip(short_off, long_off, strict=True)),
+        gigawatts=tuple(held.gigawatts),
+        devices=tuple(held.devices),
+        hours=tuple(count * sold for count in held.devices),
+        depreciation=tuple(short + long for short, long in zip(held.short_off, held.long_off, strict=True)),
         book=tuple(book),
         expanded=tuple(so_far / np.where(expansion > 0, expansion, 1.0) for so_far in expanded),
     )
+
+
+@dataclass(kw_only=True, slots=True)
+class _Held:
+    """What each year has of the vintages taken so far, and how a vintage ages."""
+
+    panel: Panel
+    service: tuple[Floats, ...]
+    short_share: list[Floats]
+    long_share: list[Floats]
+    """Of a vintage's price, by age: what is written off of machines, and of buildings."""
+    gigawatts: list[Floats]
+    devices: list[Floats]
+    short_off: list[Floats]
+    long_off: list[Floats]
+
+    @classmethod
+    def empty(cls, panel: Panel) -> _Held:
+        years, delay, zero = panel.scenario.num_years, panel["delay_years"], np.zeros((1, 1))
+
+        def written_off(life: Floats) -> list[Floats]:
+            return [overlap / life for overlap in in_service(delay, life, years + 1)]
+
+        return cls(
+            panel=panel,
+            service=in_service(delay, panel["economic_life"], years + 1),
+            short_share=written_off(panel["book_life"]),
+            long_share=written_off(panel["building_life"]),
+            gigawatts=[zero] * years,
+            devices=[zero] * years,
+            short_off=[zero] * years,
+            long_off=[zero] * years,
+        )
+
+    def take(self, vintage: int, short: Floats, long: Floats | None) -> Floats:
+        """Add what a vintage's machines and buildings cost to the years it serves -> its gigawatts."""
+        panel = self.panel
+        power = short / (panel["short_lived_share"] * panel["usd_billion_per_gigawatt"])
+        each_gigawatt = 1 / (panel["device_kilowatts"] * panel["pue"])
+        added = power * each_gigawatt * (1 + panel["hardware_gain"]) ** vintage
+        for year in range(max(vintage, 0), len(self.devices)):
+            age = year - vintage
+            if self.service[age].any():
+                self.gigawatts[year] = _plus(self.gigawatts[year], power * self.service[age])
+                self.devices[year] = _plus(self.devices[year], added * self.service[age])
+            if self.short_share[age].any():
+                self.short_off[year] = _plus(self.short_off[year], short * self.short_share[age])
+            if long is not None:
+                self.long_off[year] = _plus(self.long_off[year], long * self.long_share[age])
+        return power
