@@ -42,6 +42,8 @@ _OTHER_NAMES = {
 """What other families call the same number. A file that uses our name is taken at that."""
 
 _NESTED = ("attn_config", "ffn_config")
+LARGEST = 10**12
+"""No field of a decoder counts more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Fields:
             raise UserError(f"{self.where}: {name} = {value!r} has to be a whole number")
         if value < 0:
             raise UserError(f"{self.where}: {name} = {value} has to be 0 or more")
+        if value > LARGEST:
+            raise UserError(f"{self.where}: {name} = {value:.6g} is more than any decoder has")
         return value
 
     def get(self, name: str, default: int) -> int:
@@ -75,7 +79,7 @@ class Fields:
         value = self.number(name)
         if value is None:
             others = ", ".join(_OTHER_NAMES.get(name, ()))
-            mend = f"a {self.values.get('model_type')} configuration has to give it"
+            mend = " ".join(f"a {self.values.get('model_type') or ''} configuration has to give it".split())
             raise UserError(f"{self.where}: {name} is missing", mend + (f" (or {others})" if others else ""))
         if value == 0:
             raise UserError(f"{self.where}: {name} = 0 has to be positive")

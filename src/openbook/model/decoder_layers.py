@@ -200,7 +200,7 @@ def _is_moe(fields: Fields, index: int) -> bool:
     if not fields.number("num_experts"):
         return False
     kinds, chosen = fields.items("mlp_layer_types"), fields.items("moe_layers")
-    frequencies = fields.values.get("moe_layer_freq")
+    frequencies = fields.values.get("moe_layer_freq") or None
     if kinds is not None:
         return bool(kinds[min(index, len(kinds) - 1)] == "sparse")
     if chosen is not None:

@@ -40,8 +40,10 @@ def _gpt_neo_layers(fields: Fields) -> dict[str, Any]:
     types = fields.items("attention_types")
     if types is None or fields.items("attention_layers") is not None:
         return {}
+    num_layers = fields.need("num_hidden_layers")
     try:
-        return {"attention_layers": [kind for pattern, times in types for kind in pattern * times]}
+        repeated = [kind for pattern, times in types for kind in pattern * min(times, num_layers)]
+        return {"attention_layers": repeated}
     except (TypeError, ValueError):
         raise UserError(
             f"{fields.where}: attention_types = {types!r} is not understood",

@@ -52,8 +52,8 @@ def refuse_others(public: Mapping[str, Any], where: str) -> None:
     mend = "openbook plan counts decoders: name the config.json of one"
     if model_type in _ENCODER_DECODERS.split() or public.get("is_encoder_decoder") is True:
         raise UserError(f"{where}: {model_type or 'this'} is an encoder with a decoder", mend)
-    architectures = public.get("architectures") or ()
-    if model_type in _ENCODERS.split() or any("MaskedLM" in str(name) for name in architectures):
+    is_masked = "MaskedLM" in str(public.get("architectures"))
+    if model_type in _ENCODERS.split() or is_masked:
         raise UserError(f"{where}: {model_type or 'this'} is an encoder, which generates nothing", mend)
     has_state = any(public.get(name) is not None for name in _STATE_FIELDS)
     if model_type in _STATES.split() or (has_state and not _all_attention(public)):

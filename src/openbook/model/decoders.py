@@ -30,6 +30,8 @@ from openbook.model.shapes import group_layers
 _INNER = ("text_config", "language_config", "llm_config", "thinker_config")
 _OTHER_MODES = ("vision_config", "audio_config", "visual", "vision_tower", "talker_config", "dac_config")
 
+MOST_LAYERS = 10_000
+"""Each is looked at, so that a slip in a digit must not take minutes and all memory."""
 _ESSENTIAL = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
 
 
@@ -64,11 +66,16 @@ def read_decoder(public: Mapping[str, Any], where: str = "config.json") -> Archi
 
 def _assemble(family: Family, fields: Fields, warnings: tuple[str, ...]) -> Architecture:
     sizes = {name: fields.need(name) for name in _ESSENTIAL}
+    num_layers, width = sizes["num_hidden_layers"], sizes["hidden_size"]
+    if num_layers > MOST_LAYERS:
+        raise UserError(
+            f"{fields.where}: num_hidden_layers = {num_layers} is more than {MOST_LAYERS:,}",
+            "give the layers of one decoder",
+        )
     if family.settle is not None:
         fields = Fields({**fields.values, **family.settle(fields)}, fields.where)
     if family.vary is not None:
         family = replace(family, **family.vary(fields))
-    num_layers, width = sizes["num_hidden_layers"], sizes["hidden_size"]
     num_modules = fields.get("num_nextn_predict_layers", 0)
     layers = build_layers(family, fields, num_layers + (num_modules > 0))
     embedding_size = fields.number("word_embed_proj_dim")
@@ -122,9 +129,9 @@ def _model_type(inner: Mapping[str, Any], public: Mapping[str, Any]) -> str:
 
 def _guess(values: Mapping[str, Any], model_type: str) -> tuple[Family, list[str]]:
     """The family that the fields of an unknown type speak for, and the lines that say so."""
-    is_plain = values.get("hidden_act", values.get("activation_function", "silu")) in _PLAIN
+    is_plain = str(values.get("hidden_act", values.get("activation_function", "silu"))) in _PLAIN
     is_plain = is_plain and any(name in values for name in ("ffn_dim", "n_inner", "n_embd"))
-    is_plain = is_plain or values.get("hidden_act") in _NEVER_GATED
+    is_plain = is_plain or str(values.get("hidden_act")) in _NEVER_GATED
     has_experts = bool(values.get("num_experts"))
     family = Family(
         defaults={"tie_word_embeddings": False},

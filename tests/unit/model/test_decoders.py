@@ -71,6 +71,39 @@ def test_a_size_that_is_none_is_named() -> None:
         read_decoder(LLAMA | {"hidden_size": [32, 64]})
 
 
+@pytest.mark.parametrize("model_type", ["llama", "gpt_oss", "gpt_neo"])
+def test_a_size_beyond_any_decoder_is_refused_before_each_layer_is_looked_at(model_type: str) -> None:
+    slip = LLAMA | {"model_type": model_type, "num_hidden_layers": 10**9}
+    with pytest.raises(UserError, match="num_hidden_layers = 1000000000 is more than 10,000"):
+        read_decoder(slip)
+    with pytest.raises(UserError, match=r"hidden_size = 1e\+30 is more than any decoder has"):
+        read_decoder(LLAMA | {"hidden_size": 10**30})
+    patterns = {"attention_types": [[["global", "local"], 10**12]]}
+    assert read_decoder(LLAMA | {"model_type": "gpt_neo"} | patterns).num_layers == 4
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"architectures": -1},
+        {"model_type": "some_new", "hidden_act": []},
+        {"model_type": "some_new", "hidden_act": {"gate": "silu"}},
+    ],
+)
+def test_odd_values_where_only_words_matter_say_nothing(fields: dict[str, Any]) -> None:
+    assert read_decoder(LLAMA | fields).parameters == read_decoder(LLAMA).parameters
+
+
+def test_an_empty_list_of_expert_layers_is_named() -> None:
+    with pytest.raises(UserError, match="moe_layer_freq"):
+        read_decoder(MIXTRAL | {"model_type": "qwen3_moe", "moe_layer_freq": []})
+
+
+def test_a_configuration_without_a_type_lacks_its_sizes_in_good_english() -> None:
+    with pytest.raises(UserError, match="vocab_size is missing; a configuration has to give it"):
+        read_decoder({})
+
+
 @pytest.mark.parametrize("document", [[], "llama", 3, None])
 def test_a_document_that_is_no_object_is_one_clear_line(document: Any) -> None:
     with pytest.raises(UserError, match="holds no object"):
