@@ -46,7 +46,8 @@ def outlook(
     from openbook.cli.shelf import OUT
     from openbook.economics.local.forecast import basis_of, forecast
     from openbook.r1.past import past_runs
-    from openbook.r1.workload import read_start, stage_plans, started
+    from openbook.r1.starts import read_start, started
+    from openbook.r1.workload import stage_plans
 
     plans = stage_plans(recipe.verb, recipe.config, _models(recipe, inputs or {}))
     if inputs and "base" in inputs:
@@ -235,7 +236,7 @@ def _price(prices: PricePlan | None, device: str) -> Price:
 
 def _models(recipe: Recipe, inputs: Mapping[str, Path]) -> dict[str, Any]:
     """The networks that a recipe starts from: of the checkpoints given, or of the base that it names."""
-    from openbook.r1.workload import read_model
+    from openbook.r1.starts import read_model
 
     found = {role: model for role, path in inputs.items() if (model := read_model(path)) is not None}
     base = getattr(recipe.config, "base", None)

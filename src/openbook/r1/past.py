@@ -13,7 +13,8 @@ from openbook.economics.local.stages import StagePlan
 from openbook.errors import UserError
 from openbook.model.config import ModelConfig
 from openbook.r1.schemas import SCHEMAS
-from openbook.r1.workload import read_model, stage_plans
+from openbook.r1.starts import read_model
+from openbook.r1.workload import stage_plans
 from openbook.runs.run import Run
 from openbook.runs.store import find_runs
 

@@ -8,10 +8,8 @@ folder was told is read from the record of its launch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from openbook.config import digest
@@ -22,7 +20,6 @@ from openbook.errors import UserError
 from openbook.model.config import ModelConfig
 from openbook.model.lora_config import LoraConfig
 from openbook.model.memory import TrainingSetup, training_memory
-from openbook.model.public import from_public
 from openbook.r1.config import (
     DistillConfig,
     ExamConfig,
@@ -63,14 +60,6 @@ Models = Mapping[str, ModelConfig]
 """Networks that a recipe does not describe, by role: `base`, `teacher`."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Start:
-    """Where a stage of its own starts: the stage that made the base, and the length of its completions."""
-
-    stage: str
-    mean_length: float | None
-
-
 def stage_plans(verb: str, config: Any, models: Models | None = None) -> tuple[StagePlan, ...]:
     """What each stage will do, in order. Raises UserError where a network is neither described nor given."""
     known = models or {}
@@ -89,38 +78,10 @@ def stage_plans(verb: str, config: Any, models: Models | None = None) -> tuple[S
             student = _given(known, "base", "--from CHECKPOINT")
             teacher = _given(known, "teacher", "--teacher CHECKPOINT")
             return (_distill(config, student, teacher),)
-    raise AssertionError(f"no recipe of {verb} is a {type(config).__name__}")
-
-
-def read_model(folder: Path) -> ModelConfig | None:
-    """The network of a checkpoint's folder; None where its `config.json` is missing or not ours to read."""
-    path = folder / "config.json"
-    try:
-        return from_public(json.loads(path.read_text(encoding="utf-8")), where=str(path))
-    except (OSError, ValueError, UserError):
-        return None
-
-
-def read_start(folder: Path) -> Start | None:
-    """What is known of a checkpoint as a start: of its maker, and of the examination in that maker's run."""
-    try:
-        provenance = json.loads((folder / "openbook.json").read_text(encoding="utf-8"))["provenance"]
-        stage = str(provenance["stage"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    try:
-        cards = json.loads((folder.parent / "scorecards.json").read_text(encoding="utf-8"))
-        lengths = [card["mean_completion_tokens"]["value"] for card in cards if card["suite"] == "held_out"]
-        return Start(stage=stage, mean_length=float(lengths[0]) if lengths else None)
-    except (OSError, ValueError, KeyError, TypeError):
-        return Start(stage=stage, mean_length=None)
-
-
-def started(plans: tuple[StagePlan, ...], start: Start | None) -> tuple[StagePlan, ...]:
-    """The plan of a single stage with where it starts; that of a story knows its own."""
-    if start is None or len(plans) != 1:
-        return plans
-    return (replace(plans[0], base=start.stage, starts_at=start.mean_length),)
+    raise UserError(
+        f"a recipe of {verb} that is a {type(config).__name__} has no stages that are known",
+        "take a recipe that `openbook recipe list` shows",
+    )
 
 
 def _given(models: Models, role: str, name: str) -> ModelConfig:
