@@ -14,10 +14,11 @@ from openbook.model.public import from_public
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
-    """Where a stage of its own starts: the stage that made the base, and the length of its completions."""
+    """Where a stage starts: the stage that made the base, and how long and how good its replies are."""
 
     stage: str
     mean_length: float | None
+    share_right: float | None
 
 
 def read_model(folder: Path) -> ModelConfig | None:
@@ -38,14 +39,15 @@ def read_start(folder: Path) -> Start | None:
         return None
     try:
         cards = json.loads((folder.parent / "scorecards.json").read_text(encoding="utf-8"))
-        lengths = [card["mean_completion_tokens"]["value"] for card in cards if card["suite"] == "held_out"]
-        return Start(stage=stage, mean_length=float(lengths[0]) if lengths else None)
-    except (OSError, ValueError, KeyError, TypeError):
-        return Start(stage=stage, mean_length=None)
+        card = next(one for one in cards if one["suite"] == "held_out")
+        length, right = (float(card[name]["value"]) for name in ("mean_completion_tokens", "pass_at_1"))
+        return Start(stage=stage, mean_length=length, share_right=right)
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return Start(stage=stage, mean_length=None, share_right=None)
 
 
 def started(plans: tuple[StagePlan, ...], start: Start | None) -> tuple[StagePlan, ...]:
     """The plan of a single stage with where it starts; that of a story knows its own."""
     if start is None or len(plans) != 1:
         return plans
-    return (replace(plans[0], base=start.stage, starts_at=start.mean_length),)
+    return (replace(plans[0], base=start.stage, starts_at=start.mean_length, starts_right=start.share_right),)

@@ -29,6 +29,8 @@ from openbook.runs.run import Run, UsageLine
 
 BLOCKS = 8
 """Into how many parts a stage's steps are cut for a fit, so that growing lengths show."""
+FIRST_STEPS = 3
+"""Whose share of right answers says where a policy started."""
 PROBE_METRIC = "eval_mean_completion_tokens"
 
 
@@ -53,6 +55,8 @@ class PastRun:
     is_done: bool
     base: str
     """The stage whose model it started from."""
+    starts_right: float | None
+    """Share of right answers in the first steps of a policy."""
     plan: StagePlan
     lines: tuple[Line, ...]
     lengths: Lengths
@@ -94,8 +98,9 @@ def read_past_run(run: Run, plan: StagePlan) -> PastRun:
     numbered = list(enumerate(run.usage_lines()))
     kept = [line for number, line in numbered if number not in lost]
     thrown = [line for number, line in numbered if number in lost]
-    attempts = run.attempts
-    probed = {int(row["step"]): row[PROBE_METRIC] for row in run.metrics() if PROBE_METRIC in row}
+    attempts, rows = run.attempts, run.metrics()
+    probed = {int(row["step"]): row[PROBE_METRIC] for row in rows if PROBE_METRIC in row}
+    right = [row["accuracy"] for row in rows[:FIRST_STEPS] if "accuracy" in row]
     lengths = _lengths(plan, kept, probed)
     return PastRun(
         run_id=run.manifest.id,
@@ -103,6 +108,7 @@ def read_past_run(run: Run, plan: StagePlan) -> PastRun:
         device=attempts[-1].device if attempts else "",
         is_done=bool(attempts) and attempts[-1].status is RunStatus.DONE,
         base=next((parent.name for parent in run.manifest.parents if parent.role == "base"), ""),
+        starts_right=sum(right) / len(right) if right else None,
         plan=plan,
         lines=tuple(_lines(plan, kept, lengths, probed)),
         lengths=lengths,

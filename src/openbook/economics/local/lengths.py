@@ -19,6 +19,7 @@ SAME_STAGE_SPREAD = 0.08
 OTHER_STAGE_SPREAD = 0.25
 RESIZED_SPREAD = 0.05
 """More for each doubling of the examples of a step."""
+COARSE, FAR = 0.2, 9.0
 STEPS_TO_LEARN = 20
 """After so many steps a policy is two thirds of the way to the length it ends at; nano's zero took 16."""
 SHORTEST = 2.0
@@ -82,14 +83,26 @@ def _occasions(plan: StagePlan) -> list[Sampled]:
 
 
 def _same(plan: StagePlan, past: Sequence[PastRun], fits: Callable[[PastRun], bool]) -> list[PastRun]:
-    """The runs that fit, the most telling last: from the same base, of the same stage, of the same verb."""
+    """The runs that fit, the most telling last: started as good, from the same base, of the same stage."""
     fitting = [one for one in past if fits(one)]
 
-    def telling(one: PastRun) -> tuple[bool, bool, bool]:
+    def telling(one: PastRun) -> tuple[float, bool, bool, bool]:
         same_base = bool(plan.base) and one.base == plan.base
-        return same_base, one.plan.name == plan.name, one.plan.verb == plan.verb
+        return -_apart(plan, one), same_base, one.plan.name == plan.name, one.plan.verb == plan.verb
 
     return sorted(fitting, key=telling)
+
+
+def _apart(plan: StagePlan, one: PastRun) -> float:
+    """By what factor a policy started better or worse, as a logarithm in coarse steps; 0 if it is not known.
+
+    What a policy makes of its reward, and so how long it writes, depends on what it can do at first.
+    """
+    if plan.rollout is None or not plan.starts_right:
+        return 0.0
+    if not one.starts_right:
+        return FAR
+    return round(abs(math.log(plan.starts_right / one.starts_right)) / COARSE) * COARSE
 
 
 def _spread_of(plan: StagePlan, best: PastRun) -> float:

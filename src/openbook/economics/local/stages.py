@@ -108,6 +108,8 @@ class StagePlan:
     """The stage whose model this one starts from; "" where it starts from nothing, or nobody knows."""
     starts_at: float | None = None
     """Mean length of that model's completions on held-out problems, where it was examined."""
+    starts_right: float | None = None
+    """Share of them that is right."""
     budget_of: str = ""
     """The stage whose device time of learning this one may not exceed; "" sets no limit."""
     memory_bytes: int = 0

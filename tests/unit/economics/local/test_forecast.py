@@ -145,6 +145,9 @@ def test_a_run_from_the_same_base_tells_more_than_a_later_one_from_another(
     wanted = replace(policy_plan, name="rl", base="pretrain")
     assert expect(wanted, [zero, control]).lengths.rollout == past.lengths.rollout
     assert expect(replace(wanted, base="student_base"), [control, zero]).lengths.rollout == (3.0,) * 10
+    # what it can do at first tells more than its name
+    learns, fails = replace(zero, starts_right=0.2), replace(control, starts_right=0.1)
+    assert expect(replace(wanted, starts_right=0.09), [fails, learns]).lengths.rollout == (3.0,) * 10
 
 
 def test_an_estimate_is_a_factor_either_way_and_sums_as_if_off_together() -> None:
