@@ -34,7 +34,7 @@ ONE_RUN_SPREAD = 0.12
 """What a single past stage leaves open; n of them leave it divided by the root of n."""
 DOUBLING_SPREAD = 0.09
 """More for each doubling of steps, batch or parameters between a stage and the nearest one seen: eight stages
-changed twofold were 11 % off, root mean square (docs/results.md), where stages like the seen ones are 7 % off."""
+changed twofold were 11 % off, root mean square, where stages like the seen ones are 7 % off."""
 BUSY_SHARE = 0.85
 """Of a further thread: the part of the time in which it burns a processor."""
 PROCESS_BYTES = 500e6

@@ -98,7 +98,8 @@ def read_past_run(run: Run, plan: StagePlan) -> PastRun:
     numbered = list(enumerate(run.usage_lines()))
     kept = [line for number, line in numbered if number not in lost]
     thrown = [line for number, line in numbered if number in lost]
-    attempts, rows = run.attempts, run.metrics()
+    # Only a policy's metrics say more than its usage, and there are as many of them.
+    attempts, rows = run.attempts, run.metrics() if plan.rollout is not None else []
     probed = {int(row["step"]): row[PROBE_METRIC] for row in rows if PROBE_METRIC in row}
     right = [row["accuracy"] for row in rows[:FIRST_STEPS] if "accuracy" in row]
     lengths = _lengths(plan, kept, probed)

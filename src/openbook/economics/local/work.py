@@ -63,6 +63,9 @@ class Term(StrEnum):
     """Bytes of state written to disk."""
 
 
+_PLACES = {term: place for place, term in enumerate(Term)}
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """An amount of each term, in the order of `Term`. `+` adds, `*` repeats."""
@@ -71,7 +74,10 @@ class Work:
 
     @classmethod
     def of(cls, amounts: dict[Term, float]) -> Work:
-        return cls(tuple(float(amounts.get(term, 0.0)) for term in Term))
+        listed = [0.0] * len(_PLACES)
+        for term, amount in amounts.items():
+            listed[_PLACES[term]] = amount
+        return cls(tuple(listed))
 
     @classmethod
     def total(cls, parts: Iterable[Work]) -> Work:
