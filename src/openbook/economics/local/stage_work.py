@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from openbook.economics.local.stages import Learned, Learning, Sampled, StagePlan
 from openbook.economics.local.work import (
@@ -20,6 +21,7 @@ from openbook.economics.local.work import (
 
 TARGET_SHARE = 0.5
 """Of the tokens of an example, those that are predicted: the reply, not the prompt."""
+PACKED_STEP = 0.02
 MOST_ROW_TOKENS = 256
 """How long a row grows in which completions share their prompt."""
 
@@ -124,15 +126,17 @@ def update_work(
 ) -> Work:
     """The forward and backward passes over `num_tokens` tokens, and the update of the weights."""
     num_drawn, num_targets = learned.examples_per_step, 0.0
-    row_length, num_copied = num_tokens / num_drawn, 0.0
+    row_length, num_copied, num_rows = num_tokens / num_drawn, 0.0, float(num_drawn)
     if learned.learning is Learning.EXAMPLES:
         num_targets = num_tokens * TARGET_SHARE
     if rollout is not None:
         row_length = prompt + completion
+        rows = policy_rows(learned, rollout, prompt=prompt, completion=completion)
+        num_rows = rows * learned.num_iterations
         if learned.shares_prompts:
             num_copied = num_drawn * row_length * learned.num_iterations
         num_targets = num_drawn * completion * learned.num_iterations
-    passes, padding = packed(learned, num_tokens)
+    passes, padding = packed(learned, num_tokens, num_rows)
     batch = Batch(
         num_tokens=num_tokens,
         padding=padding,
@@ -148,15 +152,28 @@ def update_work(
     return training(learned.network, batch)
 
 
-def packed(learned: Learned, num_tokens: float) -> tuple[int, float]:
-    """Passes of a step, and positions by tokens: rows are sorted by length, so more passes pad less."""
-    passes = learned.num_updates
-    while True:
-        padding = 1 + learned.spread / passes
-        needed = math.ceil(padding * num_tokens / learned.tokens_per_batch)
-        if needed <= passes:
-            return passes, padding
-        passes += 1
+def packed(learned: Learned, num_tokens: float, num_rows: float) -> tuple[int, float]:
+    """Passes of a step in `num_rows` rows, and positions by tokens. Each update packs rows of its own."""
+    rows = max(1, round(num_rows / learned.num_updates))
+    mean = num_tokens / max(1.0, num_rows)
+    # In steps of 2 %: lines differ little, and packing them one by one would take longer than all the rest.
+    known = round(math.log(max(1.0, mean)) / PACKED_STEP)
+    passes, padding = _cut(rows, known, learned.spread, learned.tokens_per_batch)
+    return passes * learned.num_updates, padding
+
+
+@lru_cache(maxsize=4096)
+def _cut(num_rows: int, log_mean: int, spread: float, tokens_per_batch: int) -> tuple[int, float]:
+    """Batches of rows that are evenly between shortest and longest, cut as `group_by_length` cuts them."""
+    mean = math.exp(log_mean * PACKED_STEP)
+    passes, in_batch, positions, longest = 0, 0, 0.0, 0.0
+    for row in range(num_rows):
+        length = mean * (1 + spread * ((2 * row + 1) / num_rows - 1))
+        if in_batch and (in_batch + 1) * length > tokens_per_batch:
+            passes, positions, in_batch = passes + 1, positions + in_batch * longest, 0
+        in_batch, longest = in_batch + 1, length
+    positions += in_batch * longest
+    return passes + 1, max(1.0, positions / (num_rows * mean))
 
 
 def policy_rows(learned: Learned, rollout: Sampled, *, prompt: float, completion: float) -> int:

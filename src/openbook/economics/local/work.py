@@ -54,7 +54,7 @@ class Term(StrEnum):
     ENGINE_STEPS = "engine_steps"
     """Steps of an engine times layers."""
     SAMPLED_TOKENS = "sampled_tokens"
-    """Tokens chosen and appended one by one."""
+    """Tokens read or written times layers: norms, rotations, the cache, the choice of experts."""
     SEQUENCES = "sequences"
     """Completions admitted, taken apart and judged."""
     PUBLISHED = "published"
@@ -182,7 +182,7 @@ def sampling(network: Network, calls: Calls) -> Work:
         {
             Term.SAMPLED_PRODUCTS: products + scores,
             Term.ENGINE_STEPS: _engine_steps(calls, mean_length) * network.num_layers,
-            Term.SAMPLED_TOKENS: calls.completion_tokens,
+            Term.SAMPLED_TOKENS: (calls.prompt_tokens + calls.completion_tokens) * network.num_layers,
             Term.SEQUENCES: num_sequences,
             Term.PUBLISHED: FP32_BYTES * network.num_parameters * calls.num_published,
         }
