@@ -1,7 +1,7 @@
 """How fast the ledger takes entries from eight processes with SIGKILL among them, and answers.
 
     python benchmarks/ledger.py writes [--database sqlite|postgresql] [--seconds 10] [--batch 100]
-    python benchmarks/ledger.py statements [--database ...] [--entries 1000000]
+    python benchmarks/ledger.py statements [--database ...] [--entries 1000000] [--runs 1000]
 
 `writes`: each writer appends `batch` entries a transaction, and notes their numbers in a file of its own
 when the transaction is committed, which is when the disk has it (SQLite: synchronous=FULL in write-ahead
@@ -10,7 +10,7 @@ number that was noted must be in the book under the writer's own id, and the who
 it stand the limits: the same rows by the driver alone, from one process into a plain table without index or
 total, and how often the disk syncs 4 KiB.
 
-`statements`: so many entries of a thousand runs and of staff; then each statement, the slowest of five.
+`statements`: so many entries of so many runs and of staff; then each statement, the slowest of five.
 
 Prints one JSON object.
 """
@@ -47,7 +47,6 @@ from openbook.runs.journal import RunStatus
 
 NUM_WRITERS = 8
 KILLS_A_SECOND = 1.0
-NUM_RUNS = 1000
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 ENTRY = LedgerEntry(
     time=DAY,
@@ -245,11 +244,11 @@ def syncs_a_second(folder: Path, seconds: float = 2.0) -> float:
         return num / (time.monotonic() - began)
 
 
-def fill(book: Book, num_entries: int) -> float:
-    """A book of so many entries over a thousand runs and a year; entries a second of this one writer."""
+def fill(book: Book, num_entries: int, num_runs: int) -> float:
+    """A book of so many entries over so many runs, three a day; entries a second of this one writer."""
     statuses = [RunStatus.DONE] * 8 + [RunStatus.FAILED, RunStatus.KILLED]
     with book.changing() as change:
-        for number in range(NUM_RUNS):
+        for number in range(num_runs):
             change.put_run(
                 BookedRun(
                     run_id=f"run-{number}",
@@ -258,7 +257,7 @@ def fill(book: Book, num_entries: int) -> float:
                     status=statuses[number % 10],
                     reason="",
                     parents=(f"run-{number // 2}",) if number else (),
-                    created_at=DAY + timedelta(hours=8 * number),
+                    created_at=DAY + timedelta(hours=8 * (number % 3000)),
                     booked_at=DAY,
                     num_lines_booked=0,
                     num_rewinds_booked=0,
@@ -275,8 +274,8 @@ def fill(book: Book, num_entries: int) -> float:
         entries = []
         for number in range(start, min(start + 10_000, num_entries)):
             kind = (ENTRY, ENTRY, tokens, staff)[number % 4]
-            run_number = rng.randrange(NUM_RUNS)
-            when = DAY + timedelta(hours=8 * run_number + number % 72)
+            run_number = rng.randrange(num_runs)
+            when = DAY + timedelta(hours=8 * (run_number % 3000) + number % 72)
             run_id = None if kind is staff else f"run-{run_number}"
             entries.append(replace(kind, run_id=run_id, period_start=when, period_end=when))
         with book.changing() as change:
@@ -294,13 +293,13 @@ def slowest(ask: Callable[[], object], times: int = 5) -> float:
     return round(max(took), 4)
 
 
-def measure_statements(location: str, num_entries: int) -> dict[str, Any]:
+def measure_statements(location: str, num_entries: int, num_runs: int) -> dict[str, Any]:
     with Book.open(location) as book:
-        filled = fill(book, num_entries)
+        filled = fill(book, num_entries, num_runs)
         asked: dict[str, Callable[[], object]] = {
             "statement of everything": lambda: statement(book),
             "statement of one run": lambda: statement(book, ["run-77"]),
-            "lineage of the last run": lambda: lineage(book, f"run-{NUM_RUNS - 1}"),
+            "lineage of the last run": lambda: lineage(book, f"run-{num_runs - 1}"),
             "by run, account, day, lost": lambda: book.totals([By.RUN, By.ACCOUNT, By.DAY, By.LOST]),
             "by account in a month": lambda: book.totals(
                 [By.ACCOUNT], Among(since=date(2026, 3, 1), until=date(2026, 4, 1))
@@ -312,6 +311,7 @@ def measure_statements(location: str, num_entries: int) -> dict[str, Any]:
         problems = verify(book)
         return {
             "entries": num_entries,
+            "runs": num_runs,
             "groups": len(book.totals([By.RUN, By.DAY, By.ACCOUNT, By.LOST])),
             "filled_entries_a_second_by_one_writer": round(filled),
             "slowest_of_five_seconds": seconds,
@@ -331,6 +331,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--entries", type=int, default=1_000_000)
+    parser.add_argument("--runs", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1)
     told = parser.parse_args()
     with database(told.database) as location:
@@ -345,7 +346,7 @@ def main() -> None:
             }
             result["share_of_limit"] = round(result["entries_a_second"] / plain, 3)
         else:
-            result = measure_statements(location, told.entries)
+            result = measure_statements(location, told.entries, told.runs)
     print(json.dumps({"database": told.database, **result}, indent=2))
 
 
