@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openbook.errors import UserError
+from openbook.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from openbook.economics.accelerators import Accelerator
@@ -48,7 +48,7 @@ class PlanOptions:
         given = (self.tokens, self.accelerator, self.devices, self.precision, self.batch_tokens, self.mfu)
         prices = (self.goodput, self.rent, self.purchase, self.electricity, self.gpu_mtbf)
         own_figures = split_overrides(self.overrides)[1]
-        given_text = bool(self.layout or self.compare or own_figures)
+        given_text = bool(self.layout or self.compare or own_figures or self.accelerators)
         return given_text or any(one is not None for one in (*given, *prices))
 
 
@@ -66,7 +66,7 @@ def forecast_config(
     from openbook.economics.plan.cost import cost
     from openbook.economics.plan.plan import forecast
 
-    figures = _figures(options)
+    figures = _figures(options, today)
     request = _request(architecture, options, _accelerator(options, today))
     found = forecast(request, figures)
     priced = cost(found.hours, request.accelerator, figures)
@@ -85,7 +85,8 @@ def compare_config(
 ) -> dict[str, Any]:
     """One run on several accelerators; one that cannot do it says why in its place."""
     results: list[dict[str, Any]] = []
-    for one in filter(None, (part.strip() for part in options.compare.split(","))):
+    names = [options.accelerator or "", *(part.strip().lower() for part in options.compare.split(","))]
+    for one in dict.fromkeys(filter(None, names)):
         try:
             results.append(
                 forecast_config(architecture, name, replace(options, accelerator=one, compare=""), today)
@@ -108,14 +109,12 @@ def forecast_recipe(plan: PlanConfig, path: Path, options: PlanOptions, today: d
 
     asked = replace(
         options,
-        accelerator=options.accelerator or plan.accelerator,
+        accelerator=plan.accelerator if options.accelerator is None else options.accelerator,
         rent=plan.rent_usd_per_hour if options.rent is None else options.rent,
         purchase=plan.purchase_usd if options.purchase is None else options.purchase,
     )
-    for option, value in (("--tokens", options.tokens), ("--sequence-length", options.sequence_length)):
-        if value is not None:
-            raise UserError(f"{option} has no stage to go to", "change the stage in the recipe")
-    figures = _figures(asked, plan.figures)
+    _refuse_stage_options(options)
+    figures = _figures(asked, today, plan.figures)
     accelerator = _accelerator(asked, today)
     if options.mfu is not None:
         stages = [replace(s, mfu=options.mfu) if isinstance(s, TrainingStage) else s for s in plan.stages]
@@ -123,8 +122,8 @@ def forecast_recipe(plan: PlanConfig, path: Path, options: PlanOptions, today: d
     at = Workplace(
         architecture=_read_beside(plan.model, path),
         accelerator=accelerator,
-        precision=Precision(_precision(options.precision)) if options.precision else plan.precision,
-        num_devices=options.devices or plan.devices,
+        precision=plan.precision if options.precision is None else Precision(_precision(options.precision)),
+        num_devices=plan.devices if options.devices is None else options.devices,
         figures=figures,
         read_model=lambda name: _read_beside(name, path),
     )
@@ -145,6 +144,26 @@ def forecast_recipe(plan: PlanConfig, path: Path, options: PlanOptions, today: d
     }
 
 
+def _refuse_stage_options(options: PlanOptions) -> None:
+    """A recipe's stages say these themselves. Raises UserError for one that would change nothing."""
+    for option, value in (
+        ("--tokens", options.tokens),
+        ("--sequence-length", options.sequence_length),
+        ("--batch-tokens", options.batch_tokens),
+        ("--layout", options.layout or None),
+    ):
+        if value is not None:
+            raise UserError(f"{option} has no stage to go to", "change the stage in the recipe")
+    if options.goodput is not None:
+        raise UserError(
+            "--goodput is of one run, and a recipe has several", "say --gpu-mtbf, or --set figures.goodput"
+        )
+    if options.compare:
+        raise UserError(
+            "--compare sets one run of a config.json side by side", "give the recipe --accelerator instead"
+        )
+
+
 def read_architecture(path: Path, overrides: Sequence[str]) -> Architecture:
     """The public config.json at `path`, or in the folder `path`, with overrides on top."""
     import json
@@ -162,7 +181,34 @@ def read_architecture(path: Path, overrides: Sequence[str]) -> Architecture:
         raise UserError(f"{path} is not JSON ({error})", "name a config.json or a recipe") from error
     if not isinstance(public, Mapping):
         raise UserError(f"{path} holds no object", "name a public config.json")
-    return read_decoder(merge(public, read_overrides(overrides)), str(path))
+    found = read_decoder(merge(public, read_overrides(overrides)), str(path))
+    for one in overrides:
+        key = one.partition("=")[0].strip()
+        if not _has(public, key) and not _is_read(public, [*overrides, f"{key}=?"], found):
+            raise UserError(
+                f"--set {key}: {path} has no such field and none is read", nearest(key, list(public))
+            )
+    return found
+
+
+def _has(public: Mapping[str, Any], key: str) -> bool:
+    place: Any = public
+    for part in key.split("."):
+        if not isinstance(place, Mapping) or part not in place:
+            return False
+        place = place[part]
+    return True
+
+
+def _is_read(public: Mapping[str, Any], overrides: Sequence[str], found: Architecture) -> bool:
+    """Whether overrides with a value that no field can have are refused or make another network."""
+    from openbook.config import merge, read_overrides
+    from openbook.model.decoders import read_decoder
+
+    try:
+        return read_decoder(merge(public, read_overrides(overrides))) != found
+    except UserError:
+        return True
 
 
 def _read_beside(name: str, recipe: Path) -> Architecture:
@@ -177,7 +223,7 @@ def _request(architecture: Architecture, options: PlanOptions, accelerator: Acce
     from openbook.economics.plan.utilisation import Utilisation, reference_peak
 
     mfu = options.mfu
-    precision = options.precision or str(reference_peak(accelerator)[0])
+    precision = str(reference_peak(accelerator)[0]) if options.precision is None else options.precision
     return TrainingRequest(
         architecture=architecture,
         tokens=TOKENS_PER_PARAMETER * architecture.parameters_active
@@ -201,7 +247,6 @@ def default_length(architecture: Architecture) -> int:
 
 def _precision(text: str) -> str:
     from openbook.economics.accelerators import Precision
-    from openbook.errors import nearest
 
     known = [str(one) for one in Precision]
     if text.lower() not in known:
@@ -216,22 +261,26 @@ def _accelerator(options: PlanOptions, today: date) -> Accelerator:
         from openbook.economics.host import this_machine
 
         return this_machine(today=today)
-    found = find_accelerator(options.accelerator or DEFAULT_ACCELERATOR, with_file(options.accelerators))
+    name = DEFAULT_ACCELERATOR if options.accelerator is None else options.accelerator
+    found = find_accelerator(name, with_file(options.accelerators))
     if options.rent is not None:
         found = found.at_rent(options.rent, today=today)
     return found if options.purchase is None else found.at_purchase(options.purchase, today=today)
 
 
-def _figures(options: PlanOptions, recipe: Mapping[str, Mapping[str, float]] | None = None) -> Calibration:
+def _figures(
+    options: PlanOptions, today: date, recipe: Mapping[str, Mapping[str, float]] | None = None
+) -> Calibration:
     """The packaged figures, then the recipe's, then those of the command line."""
     from openbook.config import read_overrides
     from openbook.economics.plan.calibration import Calibration
 
     figures = Calibration.default().changed(_flat(recipe or {}), "the recipe")
     given = read_overrides(split_overrides(options.overrides)[1]).get("figures", {})
-    figures = figures.changed(_flat(given), "--set of the user")
+    figures = figures.changed(_flat(given), "--set of the user", date=today)
     named = {"power.usd_per_kwh": options.electricity, "goodput.device_mtbf": options.gpu_mtbf}
-    return figures.changed({k: v for k, v in named.items() if v is not None}, "an option of the user")
+    said = {name: value for name, value in named.items() if value is not None}
+    return figures.changed(said, "an option of the user", date=today)
 
 
 def _flat(tables: Mapping[str, Any]) -> dict[str, float]:

@@ -47,6 +47,8 @@ def print_forecast_of(found: Mapping[str, Any], *, with_assumptions: bool = True
     print_costs(found)
     _print_layout(found)
     _print_parts(found["mfu_parts"])
+    if found["warnings"]:
+        print()
     for warning in found["warnings"]:
         print(f"warning: {warning}")
     print_rest(found, with_assumptions=with_assumptions)
@@ -123,6 +125,8 @@ def print_costs(found: Mapping[str, Any]) -> None:
 
 def print_rest(found: Mapping[str, Any], *, with_assumptions: bool = True) -> None:
     """Defaults, gaps, and every assumption with its source."""
+    if found.get("defaults") or found["missing"]:
+        print()
     for line in found.get("defaults", ()):
         print(f"default: {line}")
     for line in found["missing"]:

@@ -81,5 +81,11 @@ def find_accelerator(
 
         return this_machine(today=today or Date.today())
     if name not in known:
-        raise UserError(f"there is no accelerator {name!r}", nearest(name, [*known, THIS]))
+        raise UserError(f"there is no accelerator {name!r}", _meant(name, [*known, THIS]))
     return known[name]
+
+
+def _meant(name: str, known: list[str]) -> str:
+    """Those of the same family first: a misspelt one is nearest by its beginning, `a100` or `h100-sxm`."""
+    same = [one for one in known if name and (one.startswith(name) or name.startswith(one))]
+    return f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(name, known)

@@ -91,6 +91,50 @@ def test_figures_and_the_model_are_changed_by_set(openbook: Command) -> None:
     assert shallow["gpu_hours"] < usual["gpu_hours"] * 0.6
 
 
+def test_a_field_that_the_file_leaves_out_can_be_set(openbook: Command, tmp_path: Path) -> None:
+    document = json.loads(V3.read_text(encoding="utf-8"))
+    document.pop("tie_word_embeddings")
+    bare = tmp_path / "bare.json"
+    bare.write_text(json.dumps(document), encoding="utf-8")
+    tied = json.loads(openbook("plan", bare, "--set", "tie_word_embeddings=true", "--json").out)
+    assert tied["parameters_total"] == 671_026_419_200 - 129_280 * 7168
+    for usual in ("tie_word_embeddings=false", "num_experts=256", "num_key_value_heads=128"):
+        same = json.loads(openbook("plan", bare, "--set", usual, "--json").out)
+        assert same["parameters_total"] == 671_026_419_200
+
+
+def test_a_figure_that_the_user_says_is_of_today_and_listed(openbook: Command) -> None:
+    words = ("--set", "figures.power.mean_draw=0.6", "--set", "figures.kernels.logit_bytes=30", "--json")
+    rows = {one["name"]: one for one in json.loads(openbook("plan", *RUN, *words).out)["assumptions"]}
+    usual = {one["name"]: one for one in json.loads(openbook("plan", *RUN, "--json").out)["assumptions"]}
+    assert usual["power.mean_draw"]["stale"] and not rows["power.mean_draw"]["stale"]
+    assert rows["kernels.logit_bytes"]["value"] == 30 and "kernels.logit_bytes" not in usual
+
+
+def test_a_comparison_holds_the_accelerator_that_was_named_and_each_once(openbook: Command) -> None:
+    words = ("--devices", "2048", "--accelerator", "h800", "--compare", "H100,h800,h100", "--json")
+    found = json.loads(openbook("plan", V3, *words).out)["compare"]
+    assert [one["accelerator"] for one in found] == ["h800", "h100"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--tokens", "1e12"), "--tokens has no stage to go to"),
+        (("--layout", "tp=8"), "--layout has no stage to go to"),
+        (("--batch-tokens", "1e6"), "--batch-tokens has no stage to go to"),
+        (("--goodput", "0.5"), "--goodput is of one run"),
+        (("--compare", "h100,h20"), "--compare sets one run"),
+        (("--devices", "0"), "--devices 0: not a number above 0"),
+    ],
+)
+def test_what_a_recipe_of_stages_cannot_take_is_refused_and_not_dropped(
+    openbook: Command, words: tuple[str, ...], reason: str
+) -> None:
+    answer = openbook("plan", "plan/v3", *words)
+    assert answer.code == 2 and reason in answer.err and not answer.out
+
+
 def test_without_tokens_or_devices_the_defaults_are_stated(openbook: Command) -> None:
     found = json.loads(openbook("plan", V3, "--accelerator", "h800", "--json").out)
     assert found["tokens"] == 20 * found["parameters_active"]
@@ -119,6 +163,13 @@ def test_without_tokens_or_devices_the_defaults_are_stated(openbook: Command) ->
         (("--set", "figures.power.x=1"), "no figure of the forecast"),
         (("--mfu", "1.5", "--devices", "2048"), "an MFU of 1.5 is none"),
         (("--compare", "h800,none"), "there is no accelerator 'none'"),
+        (("--accelerator", ""), "there is no accelerator ''"),
+        (("--precision", ""), "there is no precision ''"),
+        (("--accelerators", "none.toml"), "none.toml cannot be read"),
+        (("--layout", "tp=0"), "--layout tp=0: at least 1"),
+        (("--set", "figures.fitted.overhead=0"), "fitted.overhead = 0"),
+        (("--set", "hidden_sise=64"), "did you mean 'hidden_size'?"),
+        (("--devices", "2048", "--set", "quantization_config.bitz=4"), "none is read"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(openbook: Command, words: tuple[str, ...], reason: str) -> None:

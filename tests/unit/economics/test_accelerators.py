@@ -140,6 +140,11 @@ def test_a_precision_that_the_hardware_lacks_is_refused_with_the_reason(
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(UserError, match="no accelerator 'h900'; did you mean 'h800'"):
         find_accelerator("h900")
+    for name, meant in (("a100", "'a100-40' or 'a100-80'"), ("H100-SXM", "'h100'"), ("v100-32", "'v100'")):
+        with pytest.raises(UserError, match=rf"did you mean {meant}\?"):
+            find_accelerator(name)
+    with pytest.raises(UserError, match="no accelerator ''; known: "):
+        find_accelerator("")
 
 
 def test_a_share_that_was_not_measured_is_that_of_16_bits_and_marked_so() -> None:

@@ -190,7 +190,7 @@ def test_a_layout_is_read_part_by_part() -> None:
     assert parse_layout("tp=8, pp=4,recompute=full") == replace(
         LayoutChoice(tp=8, pp=4), recompute=parse_layout("recompute=full").recompute
     )
-    for text in ("tp", "tp=x", "dp=4", "banana=1", "recompute=some"):
+    for text in ("tp", "tp=x", "tp=0", "tp=2,tp=4", "micro_batch=0", "dp=4", "banana=1", "recompute=some"):
         with pytest.raises(UserError, match="--layout"):
             parse_layout(text)
 
@@ -213,3 +213,23 @@ def test_unknown_or_negative_figures_are_refused() -> None:
         FIGURES.changed({"power.mean_drew": 0.5}, "a test")
     with pytest.raises(UserError, match="at least 0"):
         FIGURES.changed({"power.usd_per_kwh": -1}, "a test")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("kernels.memory_share", 0, "divided by"),
+        ("ownership.life_years", 0, "divided by"),
+        ("kernels.memory_share", 1.5, "at most 1"),
+        ("fitted.scale_exponent", 300, "at most 1"),
+        ("communication.overlap_sms", 1, "below 1"),
+        ("spread.base", 600, "at most 5"),
+        ("power.mean_draw", 1e300, "below"),
+        ("programme.final_share_low", 0.9, "above programme.final_share_high"),
+    ],
+)
+def test_figures_that_nothing_could_be_computed_with_are_refused(
+    name: str, value: float, reason: str
+) -> None:
+    with pytest.raises(UserError, match=reason):
+        FIGURES.changed({name: value}, "a test")

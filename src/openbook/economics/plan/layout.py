@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
+from math import gcd
 
 from openbook.economics.plan.goodput import Schedule
 from openbook.errors import UserError, nearest
@@ -14,6 +15,9 @@ from openbook.model.shapes import ExpertFeedForward
 
 LONG_SEQUENCE = 8192
 """Tokens above which sharing a sequence between ranks is looked at."""
+SHORT_PASS_TOKENS = 4096
+"""Tokens that a forward pass takes at least where sequences are short: fewer leave the arrays empty."""
+MAX_STAGES = 64
 MAX_PIECES = 4
 """Pieces of the network that an interleaved stage holds at most."""
 
@@ -89,14 +93,20 @@ def parse_layout(text: str) -> LayoutChoice:
     """`tp=8,pp=4,zero=1` as a choice. Raises UserError naming the part that does not fit."""
     numbers: dict[str, int] = {}
     recompute, schedule = None, None
+    seen: set[str] = set()
     for part in filter(None, (part.strip() for part in text.replace(" ", ",").split(","))):
         key, _, value = (word.strip() for word in part.partition("="))
         key = {"micro": "micro_batch", "mb": "micro_batch"}.get(key, key)
+        if key in seen:
+            raise UserError(f"--layout {key}: given twice", "give each part once")
+        seen.add(key)
         if key == "recompute" and value in list(Recompute):
             recompute = Recompute(value)
         elif key == "schedule" and value in list(Schedule):
             schedule = Schedule(value)
-        elif key in ("tp", "pp", "ep", "cp", "zero", "micro_batch") and value.isdigit():
+        elif key in ("tp", "pp", "ep", "cp", "zero", "micro_batch") and value.isdecimal():
+            if key != "zero" and not int(value):
+                raise UserError(f"--layout {key}={value}: at least 1")
             numbers[key] = int(value)
         elif key == "dp":
             raise UserError("--layout dp: data parallel is what the devices leave", "leave dp out")
@@ -192,7 +202,7 @@ def candidates(
                     zeros = [1, 3] if pp == 1 and dp * cp > 1 else [1]
                     for zero, micro_batch, recompute in product(
                         _free(choice.zero, zeros),
-                        _free(choice.micro_batch, [1, 4] if cp == 1 else [1]),
+                        _free(choice.micro_batch, _micro_batches(sequence_length) if cp == 1 else [1]),
                         recomputes,
                     ):
                         yield Layout(
@@ -229,16 +239,20 @@ def _free(fixed: int | None, values: list[int]) -> list[int]:
 
 
 def _stage_counts(num_devices: int, num_layers: int) -> list[int]:
-    """Counts of stages, about a doubling apart."""
-    found: list[int] = []
-    for count in divisors(num_devices):
-        if count <= min(num_layers, 64) and (not found or count >= 2 * found[-1] or count in (12, 24)):
-            found.append(count)
-    return found
+    """Counts of stages: all that divide the devices, since at 20,000 of them few leave whole experts."""
+    return [count for count in divisors(num_devices) if count <= min(num_layers, MAX_STAGES)]
+
+
+def _micro_batches(sequence_length: int) -> list[int]:
+    """Sequences of a forward pass: one or a few, and of short ones as many as fill it."""
+    filling = SHORT_PASS_TOKENS // sequence_length
+    return [1, 4, filling] if filling > 4 else [1, 4]
 
 
 def _expert_ranks(experts: int, num_ranks: int) -> list[int]:
-    return [ep for ep in (1, 8, 16, 64) if ep == 1 or (experts and experts % ep == 0 and num_ranks % ep == 0)]
+    """Counts of ranks that can share the experts evenly: about one node, two, and eight."""
+    common = divisors(gcd(experts, num_ranks)) if experts else [1]
+    return sorted({max(one for one in common if one <= most) for most in (1, 8, 16, 64)})
 
 
 def _schedule(pp: int, ep: int) -> Schedule:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from openbook.economics.accelerators import Accelerator, Precision, require_precision
 from openbook.economics.plan.band import Band, band, spread_terms, total_spread
-from openbook.economics.plan.calibration import Calibration
+from openbook.economics.plan.calibration import MOST, Calibration
 from openbook.economics.plan.fit import batch_tokens
 from openbook.economics.plan.goodput import Goodput, goodput
-from openbook.economics.plan.layout import LayoutChoice
+from openbook.economics.plan.layout import LayoutChoice, check_choice
 from openbook.economics.plan.memory import TrainingShape, state_bytes
-from openbook.economics.plan.search import Job, Placement, place
+from openbook.economics.plan.search import MOST_DEVICES, Job, Placement, place
 from openbook.economics.plan.utilisation import Utilisation, reference_peak
 from openbook.errors import UserError
 from openbook.model.architecture import Architecture
@@ -23,9 +24,11 @@ WITHOUT_FUSED = ("v100",)
 GIVEN_MFU_SPREAD = 0.05
 """A utilisation that the user gives is believed, to a few hundredths."""
 MAX_DAYS = 60.0
-MOST = 1e18
-"""More of anything than there will be."""
 TOKENS_PER_PARAMETER = 20
+TINY_PARAMETERS = 10e6
+"""Below it starting a kernel takes longer than most kernels run, which the model of efficiency leaves out."""
+IDLE_PIPELINE = 0.2
+"""Share of the time in the bubble from which a warning says so."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,8 +76,13 @@ def forecast(request: TrainingRequest, figures: Calibration) -> TrainingForecast
     _check(request)
     if request.num_devices is None:
         return _smallest(request, figures)
-    shape = training_shape(request)
-    architecture, num_devices = request.architecture, request.num_devices
+    return _forecast_on(request.num_devices, request, figures)
+
+
+def _forecast_on(
+    num_devices: int, request: TrainingRequest, figures: Calibration, *, explains: bool = True
+) -> TrainingForecast:
+    shape, architecture = training_shape(request), request.architecture
     batch = request.batch_tokens or batch_tokens(
         architecture, request.tokens, request.sequence_length, figures
     )
@@ -85,7 +93,7 @@ def forecast(request: TrainingRequest, figures: Calibration) -> TrainingForecast
         num_devices=num_devices,
         batch_tokens=batch,
     )
-    placement = place(job, request.layout, figures)
+    placement = place(job, request.layout, figures, explains=explains)
     flops = float(architecture.training_flops_per_token(request.sequence_length).total)
     precision, peak = reference_peak(request.accelerator)
     useful = _goodput(request, num_devices, figures)
@@ -152,22 +160,28 @@ def _goodput(request: TrainingRequest, num_devices: int, figures: Calibration) -
 
 def _smallest(request: TrainingRequest, figures: Calibration) -> TrainingForecast:
     """On the fewest whole nodes, doubled each time, that hold the model and end within `MAX_DAYS`."""
-    count, last = request.accelerator.devices_per_node, None
-    memory = request.accelerator.memory_bytes
+    asked = request.layout
+    shared = (asked.tp or 1) * (asked.pp or 1) * (asked.cp or 1)
+    check_choice(replace(asked, ep=None), request.architecture, shared)
+    count = math.lcm(request.accelerator.devices_per_node, shared)
+    memory, last = request.accelerator.memory_bytes, None
     held = request.architecture.parameters_total * state_bytes(request.precision).total
     while memory is not None and held > memory.value * count:
         count *= 2
-    while count <= 1 << 17:
+    while count <= MOST_DEVICES:
         try:
-            last = forecast(replace(request, num_devices=count), figures)
+            last = _forecast_on(count, request, figures, explains=False)
         except UserError:
-            if count == 1 << 17:
-                raise
+            if 2 * count > MOST_DEVICES and last is None:
+                return _forecast_on(count, request, figures)  # which says why not
         if last is not None and last.days.value <= MAX_DAYS:
             return last
         count *= 2
     if last is None:
-        raise UserError("the model fits on no number of these devices", "name another --accelerator")
+        raise UserError(
+            f"the model does not train on {MOST_DEVICES:,} x {request.accelerator.name}",
+            "name another --accelerator",
+        )
     return last
 
 
@@ -181,6 +195,16 @@ def _warnings(request: TrainingRequest, placement: Placement, batch: float) -> t
     if placement.batch_tokens > 1.5 * batch:
         found.append(
             f"so many devices need steps of {placement.batch_tokens:.3g} tokens, beyond the usual {batch:.3g}"
+        )
+    if placement.time.shares()["bubble"] > IDLE_PIPELINE:
+        found.append(
+            f"{placement.layout.pp} stages stand idle for want of micro batches in steps of "
+            f"{placement.batch_tokens:.3g} tokens: fewer devices cost less"
+        )
+    if request.architecture.parameters_active < TINY_PARAMETERS and request.mfu is None:
+        found.append(
+            f"below {TINY_PARAMETERS / 1e6:g}M active parameters most time goes into starting kernels, "
+            "which is not counted: the hours are a lower bound"
         )
     if request.accelerator.memory_bytes is None:
         found.append(

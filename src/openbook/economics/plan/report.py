@@ -211,7 +211,9 @@ def assumptions(accelerator: Accelerator, figures: Calibration, today: date) -> 
     }
     machine |= {f"device.peak_flops.{name}": peak for name, peak in accelerator.peak_flops.items()}
     machine |= {f"device.matmul_share.{name}": share for name, share in accelerator.matmul_share.items()}
-    machine |= {name: figures.figures[name] for name in TRAINING_FIGURES}
+    usual = Calibration.default().figures
+    changed = [name for name, figure in figures.figures.items() if figure != usual[name]]
+    machine |= {name: figures.figures[name] for name in (*TRAINING_FIGURES, *changed)}
     return [
         {
             "name": name,

@@ -8,13 +8,22 @@ from dataclasses import dataclass, replace
 from openbook.economics.accelerators import Accelerator
 from openbook.economics.plan.calibration import Calibration
 from openbook.economics.plan.efficiency import Machine, TokenTime, TokenTimer
-from openbook.economics.plan.layout import Layout, LayoutChoice, Recompute, candidates, check_choice
+from openbook.economics.plan.layout import (
+    Layout,
+    LayoutChoice,
+    Recompute,
+    candidates,
+    check_choice,
+    divisors,
+)
 from openbook.economics.plan.memory import DeviceMemory, TrainingShape, state_bytes, training_memory
 from openbook.errors import UserError
 from openbook.model.architecture import Architecture
 
 USABLE_MEMORY = 0.92
 """Of a device's memory: the rest is taken by the driver, communication buffers and fragments."""
+MOST_DEVICES = 1 << 17
+"""Devices beyond which no layout is looked for when none was asked for."""
 MAX_BATCH_GROWTH = 1.5
 """How far many devices may stretch the batch before a layout with less data parallel is preferred."""
 
@@ -46,12 +55,17 @@ class Placement:
         return self.memory_bytes is None or self.memory.total <= self.memory_bytes * USABLE_MEMORY
 
 
-def place(job: Job, choice: LayoutChoice, figures: Calibration) -> Placement:
-    """The fastest layout within `choice` that fits. Raises UserError naming the nearest that does."""
+def place(job: Job, choice: LayoutChoice, figures: Calibration, *, explains: bool = True) -> Placement:
+    """The fastest layout within `choice` that fits. Raises UserError naming the nearest that does.
+
+    Finding that takes many times as long as finding out that there is none; `explains` leaves it out.
+    """
     check_choice(choice, job.architecture, job.num_devices)
     found = _fitting(job, choice, figures)
     if found is not None:
         return found
+    if not explains:
+        raise UserError("the model does not fit")
     if not choice.is_free:
         nearest = _nearest(job, choice, figures)
         mend = f"the nearest that fits: {_given(nearest.layout)}" if nearest else _more_devices(job, figures)
@@ -134,14 +148,22 @@ def _nearest(job: Job, choice: LayoutChoice, figures: Calibration) -> Placement 
 
 
 def _more_devices(job: Job, figures: Calibration) -> str:
-    node = job.accelerator.devices_per_node
-    count = max(node, job.num_devices)
-    while count <= 1 << 20:
-        count *= 2
+    held = job.architecture.parameters_total * state_bytes(job.shape.precision).total
+    memory = job.accelerator.memory_bytes
+    for count in _larger_counts(job):
+        if memory is not None and held > memory.value * count:
+            continue
         found = _fitting(replace(job, num_devices=count), LayoutChoice(), figures)
         if found is not None:
             return f"the nearest that fits: --devices {count} with {_given(found.layout)}"
     return "shorten the sequence, or take an accelerator with more memory"
+
+
+def _larger_counts(job: Job) -> list[int]:
+    """More devices than the job has: parts of a node, then whole nodes, each a third or a half more."""
+    node = job.accelerator.devices_per_node
+    nodes = [node * base << octave for base in (1, 3) for octave in range(MOST_DEVICES.bit_length())]
+    return [one for one in sorted({*divisors(node), *nodes}) if job.num_devices < one <= MOST_DEVICES]
 
 
 def _shortage(job: Job, choice: LayoutChoice) -> str:
