@@ -133,6 +133,7 @@ def forecast_recipe(plan: PlanConfig, path: Path, options: PlanOptions, today: d
         "source": str(path),
         **report.counts_json(at.architecture, 4096),
         "accelerator": accelerator.name,
+        **report.together_json(found),
         "gpu_hours": hours.value,
         "gpu_hours_low": hours.low,
         "gpu_hours_high": hours.high,

@@ -61,6 +61,9 @@ def print_recipe_forecast(found: Mapping[str, Any]) -> None:
             "model": f"{show_count(found['parameters_total'])} parameters, "
             f"{show_count(found['parameters_active'])} active per token",
             "accelerator": found["accelerator"],
+            "MFU": "no training"
+            if found["mfu"] is None
+            else f"{found['mfu']:.1%} of the {found['mfu_peak']} peak, causal attention (all training)",
             "device-hours": f"{hours(found['gpu_hours'])}   80 %: {hours(found['gpu_hours_low'])} to "
             f"{hours(found['gpu_hours_high'])}",
         }
@@ -90,6 +93,11 @@ def print_recipe_forecast(found: Mapping[str, Any]) -> None:
     print_costs(found)
     if found["other_usd"]:
         print(f"beside the devices (verifier hosts): {usd(found['other_usd'])}")
+    warned = {
+        warning for stage in found["stages"] for warning in stage.get("training", {}).get("warnings", ())
+    }
+    for warning in sorted(warned):
+        print(f"warning: {warning}")
     print_rest(found)
 
 
@@ -199,9 +207,10 @@ def _energy(found: Mapping[str, Any]) -> str:
     energy = found["energy_kwh"]
     if energy["all_in"] is None:
         return "not known"
-    return (
-        f"{_mwh(energy['all_in'])} all in, {_mwh(energy['devices'])} the devices at {energy['devices_are']}"
-    )
+    all_in = f"{_mwh(energy['all_in'])} all in"
+    if energy["devices"] is None:
+        return all_in
+    return f"{all_in}, {_mwh(energy['devices'])} the devices at {energy['devices_are']}"
 
 
 def _mwh(kwh: float | None) -> str:

@@ -83,6 +83,36 @@ def test_stages_with_rollouts_and_serving_say_what_they_hold(openbook: Command) 
     assert found["other_usd"] > 0
 
 
+def test_all_training_of_a_recipe_has_one_utilisation_and_each_its_own_cost(openbook: Command) -> None:
+    found = json.loads(openbook("plan", "plan/reasoning", "--json").out)
+    trained = [one["training"] for one in found["stages"] if "training" in one]
+    assert min(one["mfu"] for one in trained) < found["mfu"] < max(one["mfu"] for one in trained)
+    assert found["mfu_peak"] == "dense bf16"
+    for one in trained:
+        assert one["cost_usd"] == pytest.approx(2 * one["gpu_hours"])
+
+
+def test_a_recipe_says_the_warnings_of_its_stages_once(openbook: Command, tmp_path: Path) -> None:
+    stage = '[[stages]]\nkind = "sft"\ntokens = 1e9\nsequence_length = 262144\nmfu = 0.2\n'
+    path = tmp_path / "long.toml"
+    path.write_text(f'verb = "plan"\nmodel = "{V3}"\ndevices = 2048\n{stage}{stage}', encoding="utf-8")
+    out = openbook("plan", path).out
+    assert out.count("warning: sequences of 262,144 tokens exceed the model's 163,840 positions") == 1
+
+
+def test_the_accelerator_that_the_guide_describes_can_be_planned_with(
+    openbook: Command, tmp_path: Path
+) -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "concepts" / "hardware-figures.md"
+    own = tmp_path / "mine.toml"
+    own.write_text(page.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0], encoding="utf-8")
+    words = ("--tokens", "1e12", "--accelerator", "h100", "--devices", "2048", "--accelerators", own)
+    answer = openbook("plan", V3, *words)
+    assert answer.code == 0 and "our contract" in answer.out
+    assert "energy        not known" in answer.out
+    assert "not known, supplied by purchase_usd: --purchase" in answer.out
+
+
 def test_figures_and_the_model_are_changed_by_set(openbook: Command) -> None:
     usual = json.loads(openbook("plan", *RUN, "--json").out)
     changed = json.loads(openbook("plan", *RUN, "--set", "figures.power.mean_draw=0.375", "--json").out)

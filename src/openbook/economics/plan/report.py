@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
 from openbook.economics.accelerators import Accelerator
 from openbook.economics.plan.band import Band
 from openbook.economics.plan.calibration import Calibration
-from openbook.economics.plan.cost import OWN, PROGRAMME, RENT, Cost, energy
+from openbook.economics.plan.cost import OWN, PROGRAMME, RENT, Cost, cost, energy
 from openbook.economics.plan.efficiency import matmul_share
 from openbook.economics.plan.goodput import bubble_share
 from openbook.economics.plan.plan import TrainingForecast
@@ -162,6 +162,18 @@ def cost_json(priced: Cost) -> dict[str, Any]:
     }
 
 
+def together_json(stages: Sequence[StageForecast]) -> dict[str, Any]:
+    """The utilisation of all training of a recipe: its FLOPs over the time that they take. Null for none."""
+    trained = [stage.training for stage in stages if stage.training is not None]
+    if not trained:
+        return {"mfu": None, "mfu_peak": None}
+    flops = sum(one.flops for one in trained)
+    return {
+        "mfu": flops / sum(one.flops / one.mfu.share for one in trained),
+        "mfu_peak": f"dense {trained[0].mfu.peak}",
+    }
+
+
 def stage_json(stage: StageForecast, figures: Calibration) -> dict[str, Any]:
     """One stage of a recipe."""
     found: dict[str, Any] = {
@@ -181,7 +193,7 @@ def stage_json(stage: StageForecast, figures: Calibration) -> dict[str, Any]:
         length = own.request.sequence_length
         found["training"] = {
             **counts_json(own.request.architecture, length),
-            **training_json(own, stage.cost, figures),
+            **training_json(own, cost(own.hours, own.request.accelerator, figures), figures),
         }
     if stage.decode is not None:
         found["decode"] = {
