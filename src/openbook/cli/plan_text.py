@@ -117,9 +117,17 @@ def print_comparison(found: Mapping[str, Any]) -> None:
     for one in shown:
         if "error" in one:
             print(f"\n{one['accelerator']}: {one['error']}")
-    for one in good:
-        for line in one["missing"]:
-            print(f"{one['accelerator']}: not known, supplied by {line}")
+    told = {
+        line: [o["accelerator"] for o in good if line in o["warnings"]]
+        for o in good
+        for line in o["warnings"]
+    }
+    unknown = [
+        f"{one['accelerator']}: not known, supplied by {line}" for one in good for line in one["missing"]
+    ]
+    warned = [f"warning ({', '.join(names)}): {line}" for line, names in told.items()]
+    if unknown or warned:
+        print("\n" + "\n".join([*warned, *unknown]))
 
 
 def print_costs(found: Mapping[str, Any]) -> None:

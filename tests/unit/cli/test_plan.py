@@ -141,6 +141,14 @@ def test_a_figure_that_the_user_says_is_of_today_and_listed(openbook: Command) -
     assert rows["kernels.logit_bytes"]["value"] == 30 and "kernels.logit_bytes" not in usual
 
 
+def test_a_comparison_says_each_warning_once_with_those_that_it_is_of(openbook: Command) -> None:
+    words = ("--devices", "2048", "--sequence-length", "200000", "--tokens", "1e9", "--compare", "h800,h20")
+    out = openbook("plan", V3, *words).out
+    assert out.count("exceed the model's 163,840 positions") == 1
+    assert "warning (h800, h20): sequences of 200,000 tokens" in out
+    assert "h20: not known, supplied by rent_usd_per_hour: --rent" in out
+
+
 def test_a_comparison_holds_the_accelerator_that_was_named_and_each_once(openbook: Command) -> None:
     words = ("--devices", "2048", "--accelerator", "h800", "--compare", "H100,h800,h100", "--json")
     found = json.loads(openbook("plan", V3, *words).out)["compare"]
