@@ -23,6 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from openbook.ledger.entry import QUANTITY_DECIMALS, LedgerEntry, split_quantity
 from openbook.ledger.schema import runs_table, totals_table
 from openbook.runs.journal import RunStatus
+from openbook.units import NANO_USD_PER_USD
 
 SUMS = ("quantity_whole", "quantity_nano", "amount_nano_usd", "num_entries")
 RUNS_AT_ONCE = 10_000
@@ -122,11 +123,11 @@ def read_totals(connection: Connection, by: Sequence[By], among: Among) -> tuple
     """One total for each group there is, in the order of their keys; one in all without `by`."""
     groups: dict[tuple[str, ...], _Group] = {}
     for query in _queries(by, among):
-        for *key, unit, whole, nano, amount, lost, num_entries in connection.execute(query):
+        for *key, unit, whole, nano, usd, nano_usd, lost_usd, lost_nano_usd, num in connection.execute(query):
             group = groups.setdefault(tuple(map(str, key)), _Group())
-            group.amount_nano_usd += int(amount)
-            group.lost_nano_usd += int(lost)
-            group.num_entries += int(num_entries)
+            group.amount_nano_usd += int(usd) * NANO_USD_PER_USD + int(nano_usd)
+            group.lost_nano_usd += int(lost_usd) * NANO_USD_PER_USD + int(lost_nano_usd)
+            group.num_entries += int(num)
             quantity = Decimal(int(whole) * 10**QUANTITY_DECIMALS + int(nano)).scaleb(-QUANTITY_DECIMALS)
             group.quantities[unit] = group.quantities.get(unit, Decimal(0)) + quantity
     return tuple(
@@ -190,11 +191,15 @@ def _query(by: Sequence[By], conditions: Sequence[ColumnElement[bool]]) -> Selec
     }
     groups = [keys[one] for one in by]
     is_lost = or_(columns.lost, runs_table.c.status.in_(LOST_STATUSES))
+    # Dollars and their billionths apart: in one number, SQLite could not add up more than 9.2 billion.
+    usd, nano_usd = columns.amount_nano_usd // NANO_USD_PER_USD, columns.amount_nano_usd % NANO_USD_PER_USD
     sums = (
         func.sum(columns.quantity_whole),
         func.sum(columns.quantity_nano),
-        func.sum(columns.amount_nano_usd),
-        func.sum(case((is_lost, columns.amount_nano_usd), else_=0)),
+        func.sum(usd),
+        func.sum(nano_usd),
+        func.sum(case((is_lost, usd), else_=0)),
+        func.sum(case((is_lost, nano_usd), else_=0)),
         func.sum(columns.num_entries),
     )
     return (

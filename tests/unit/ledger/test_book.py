@@ -236,9 +236,11 @@ def test_a_sum_that_a_database_cannot_hold_is_refused_and_not_rounded(location: 
     with pytest.raises(UserError, match=r"more than 9.2 billion dollars"):
         put(book, hardware)
     put(book, replace(hardware, period_start=NOON, account="other"))
+    put(book, replace(hardware, account="other", quantity=Decimal("-1.5"), amount_nano_usd=-1_500_000_000))
+    assert [total.amount_nano_usd for total in book.totals()] == [10 * billion - 1_500_000_000]
     with pytest.raises(UserError, match=r"more than 9.2 billion dollars"):
         put(book, replace(hardware, quantity=Decimal(10**10), amount_nano_usd=10 * billion))
-    assert len(book.contents().entries) == 2
+    assert len(book.contents().entries) == 3
     assert verify(book) == ()
 
 

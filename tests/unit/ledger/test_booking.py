@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from openbook.errors import UserError
 from openbook.ledger.audit import verify
 from openbook.ledger.book import Book
 from openbook.ledger.booking import book_run
+from openbook.ledger.entry import Basis
 from openbook.ledger.prices import PricePlan
 from openbook.ledger.statement import statement
+from openbook.ledger.totals import By
 from openbook.runs.journal import RunStatus
 from openbook.runs.run import Run
 from openbook.runs.usage import Usage
@@ -249,3 +252,140 @@ def test_processes_that_book_one_run_at_once_book_it_once(tmp_path: Path, locati
     book = Book.open(location)
     assert statement(book).total_nano_usd == 300_000_000
     assert verify(book, [run]) == ()
+
+
+ENERGY = (
+    PLAN.replace('source = "new list"', 'source = "new list"\nwatts = 17.578\nwatts_source = "the label"')
+    + """
+[[prices]]
+resource = "energy"
+unit = "kilowatt-hour"
+price_usd = 0
+valid_from = 2020-01-01
+source = "in the hour"
+"""
+)
+
+
+def energy_of(book: Book) -> list[tuple[Basis, Decimal, int]]:
+    return [
+        (entry.basis, entry.quantity, entry.amount_nano_usd)
+        for entry in book.contents().entries
+        if entry.account == "energy"
+    ]
+
+
+def test_energy_is_measured_where_a_meter_is_and_estimated_elsewhere(tmp_path: Path, location: str) -> None:
+    run = started_run(tmp_path / "run")
+    run.record(Usage(device_microseconds=2_000_001))
+    run.record(Usage(device_microseconds=1_000_000, energy_microjoules=12_000_001))
+    run.finish()
+    with Book.open(location) as book:
+        book_run(book, run, PricePlan.from_toml(ENERGY, "test"))
+        assert energy_of(book) == [
+            (Basis.ESTIMATED, Decimal("35.156017578"), 0),
+            (Basis.MEASURED, Decimal("12.000001"), 0),
+        ]
+        assert verify(book, [run]) == ()
+        assert statement(book).total_nano_usd == 3_000_001, "the hour of the device holds its power"
+
+
+def test_power_that_is_paid_apart_has_a_price_of_its_own(tmp_path: Path) -> None:
+    run = started_run(tmp_path / "run")
+    run.record(Usage(device_microseconds=1_000_000, energy_microjoules=3_600_000_000_000))
+    with Book.open(tmp_path / "ledger.db") as book:
+        book_run(
+            book,
+            run,
+            PricePlan.from_toml(
+                ENERGY.replace('kilowatt-hour"\nprice_usd = 0', 'kilowatt-hour"\nprice_usd = 0.0826'), "test"
+            ),
+        )
+        assert energy_of(book) == [(Basis.MEASURED, Decimal(3_600_000), 82_600_000)]
+
+
+def test_a_plan_that_names_no_energy_books_none(tmp_path: Path) -> None:
+    run = started_run(tmp_path / "run")
+    run.record(Usage(device_microseconds=1_000_000))
+    with Book.open(tmp_path / "ledger.db") as book:
+        book_run(book, run, plan())
+        assert energy_of(book) == []
+
+
+@pytest.mark.parametrize(
+    ("watts", "why"),
+    [("-1", "not negative"), ("1.0001", "three decimals"), ("5", "need a watts_source")],
+)
+def test_watts_without_sense_or_source_are_refused(watts: str, why: str) -> None:
+    text = ENERGY.replace("watts = 17.578", f"watts = {watts}").replace('watts_source = "the label"\n', "")
+    with pytest.raises(UserError, match=why):
+        PricePlan.from_toml(text, "test")
+
+
+def test_energy_of_lost_work_is_lost_with_it_as_it_was_booked(tmp_path: Path) -> None:
+    run = started_run(tmp_path / "run")
+    for step in range(1, 5):
+        run.record(Usage(device_microseconds=1_000_000))
+        run.log(step, {"loss": 1.0})
+    with Book.open(tmp_path / "ledger.db") as book:
+        book_run(book, run, PricePlan.from_toml(ENERGY, "test"))
+        run.interrupt()
+        run.start()
+        run.truncate_metrics(1)
+        run.finish()
+        book_run(book, run, PricePlan.from_toml(ENERGY.replace("17.578", "99"), "test"))
+        lost = [entry for entry in book.contents().entries if entry.lost]
+        assert [(entry.account, entry.quantity) for entry in lost] == [
+            ("device", Decimal(3)),
+            ("energy", Decimal("52.734")),
+        ]
+        assert verify(book, [run]) == ()
+
+
+def test_the_piece_in_which_a_run_was_killed_is_booked_as_estimated_and_once(
+    tmp_path: Path, location: str
+) -> None:
+    run = started_run(tmp_path / "run")
+    run.record(Usage(device_microseconds=1_000_000))
+    beat = {
+        "attempt": 1,
+        "usage_lines": 1,
+        "time": "2026-01-02T00:00:00+00:00",
+        "held_microseconds": 4_000_000,
+    }
+    (run.folder / "heartbeat.json").write_text(json.dumps(beat))
+    journal = run.folder / "journal.jsonl"
+    event = json.loads(journal.read_text())
+    event["process"]["started"] = "long ago"
+    journal.write_text(json.dumps(event) + "\n")
+    run = Run.open(run.folder)
+    with Book.open(location) as book:
+        assert book_run(book, run, plan()).num_lines == 2
+        assert [(e.basis, e.amount_nano_usd) for e in book.contents().entries] == [
+            (Basis.MEASURED, 1_000_000),
+            (Basis.ESTIMATED, 4_000_000),
+        ]
+        run.start()
+        run.truncate_metrics(0)
+        run.record(Usage(device_microseconds=2_000_000))
+        run.finish()
+        assert book_run(book, run, plan()).amount_nano_usd == 2_000_000
+        bill = statement(book)
+        assert (bill.total_nano_usd, bill.lost_nano_usd) == (7_000_000, 5_000_000)
+        assert verify(book, [run]) == ()
+
+
+def test_a_run_keeps_the_programme_it_was_given(tmp_path: Path, location: str) -> None:
+    run = started_run(tmp_path / "run")
+    run.record(Usage(device_microseconds=1_000_000))
+    with Book.open(location) as book:
+        book_run(book, run, plan())
+        with book.changing() as change:
+            known = change.run(run.manifest.id)
+            assert known is not None
+            change.put_run(replace(known, programme="R1"))
+        run.record(Usage(device_microseconds=2_000_000))
+        run.finish()
+        book_run(book, run, plan())
+        assert [total.amount_nano_usd for total in book.totals([By.PROGRAMME])] == [1_000_000, 2_000_000]
+        assert book.runs()[0].programme == "R1"
