@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -203,17 +204,18 @@ def test_a_file_that_may_not_grow_keeps_all_that_was_acknowledged(tmp_path: Path
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB: only root may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+def small_disk() -> Iterator[Path]:
+    """A file system of 1 MiB, in a folder that other users reach: only root may mount one."""
     if os.geteuid() != 0 or not shutil.which("mount"):
         pytest.skip("only root may mount a small file system")
-    if subprocess.run(words, check=False, capture_output=True).returncode:
-        pytest.skip("no file system may be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        words = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+        if subprocess.run(words, check=False, capture_output=True).returncode:
+            pytest.skip("no file system may be mounted here")
+        yield folder
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_disk_that_fills_up_keeps_all_that_was_acknowledged_and_goes_on(small_disk: Path) -> None:
@@ -230,6 +232,37 @@ def test_a_disk_that_fills_up_keeps_all_that_was_acknowledged_and_goes_on(small_
         assert verify(book) == ()
     filler.unlink()
     assert write(path, len(said)) == [f"booked r{number}" for number in range(len(said))]
+
+
+def test_a_server_whose_disk_fills_up_keeps_all_that_was_acknowledged_and_goes_on(
+    small_disk: Path, postgresql: Any
+) -> None:
+    """The tables on the small disk, what is being written (the log) on a large one."""
+    import psycopg
+
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    server_folder = postgresql.folder.stat()
+    os.chown(small_disk, server_folder.st_uid, server_folder.st_gid)
+    location = postgresql.new_database()
+    with psycopg.connect(postgresql.address("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
+        connection.execute("CREATE DATABASE cramped TABLESPACE small")
+    try:
+        location = location.replace(location.split("@/")[1].split("?")[0], "cramped")
+        Book.open(location).close()
+        (small_disk / "filler").write_bytes(b"x" * (shutil.disk_usage(small_disk).free - 200_000))
+        said = write(location, 2000)
+        assert 0 < len(said) < 2000
+        assert said[-1].endswith("cannot grow: the disk is full; free some space; nothing was half booked")
+        (small_disk / "filler").unlink()
+        with Book.open(location) as book:
+            assert len(run_ids(book)) == len(said) - 1
+            assert verify(book) == ()
+        assert write(location, len(said))[-1] == f"booked r{len(said) - 1}"
+    finally:
+        with psycopg.connect(postgresql.address("postgres"), autocommit=True) as connection:
+            connection.execute("DROP DATABASE cramped WITH (FORCE)")
+            connection.execute("DROP TABLESPACE small")
 
 
 def test_a_server_that_is_killed_keeps_all_that_was_acknowledged(tmp_path: Path, own_server: Any) -> None:
