@@ -98,4 +98,5 @@ def _uuid(device: torch.device) -> str:
     """The name of a GPU that its energy meter knows it by; "" for the host."""
     if device.type != "cuda":
         return ""
-    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", "")  # not in every build of torch
+    return f"GPU-{uuid}" if uuid else "unknown"
