@@ -6,6 +6,7 @@ and each change is one transaction: all of it is kept or none, and it is on the 
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,8 +46,9 @@ class Book:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._process = os.getpid()
         self.location = show(engine.url)
-        weakref.finalize(self, engine.dispose)  # a book that nobody closed lets go of its connection too
+        weakref.finalize(self, _let_go, engine, self._process)  # of a book that nobody closed too
 
     @classmethod
     def open(cls, location: str | Path, *, busy_timeout_seconds: float = 10.0) -> Book:
@@ -62,7 +64,7 @@ class Book:
 
     def close(self) -> None:
         """Let go of the database."""
-        self._engine.dispose()
+        _let_go(self._engine, self._process)
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +123,7 @@ class Book:
             options["isolation_level"] = "REPEATABLE READ"
         with (
             explained(self.location),
-            self._engine.connect().execution_options(**options) as connection,
+            self._connect().execution_options(**options) as connection,
             connection.begin(),
         ):
             yield connection
@@ -135,10 +137,17 @@ class Book:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         with (
-            self._engine.connect().execution_options(openbook_changes=True) as connection,
+            self._connect().execution_options(openbook_changes=True) as connection,
             connection.begin(),
         ):
             yield connection
+
+    def _connect(self) -> Connection:
+        """A connection, which stays open for the next transaction; a forked process makes its own."""
+        if self._process != os.getpid():
+            _let_go(self._engine, self._process)
+            self._process = os.getpid()
+        return self._engine.connect()
 
     def _bring_up_to_date(self) -> None:
         try:
@@ -167,3 +176,8 @@ class Book:
                 f"ledger {self.location} was written by a newer version of openbook (schema {version})",
                 f"upgrade openbook; this one knows schemas up to {SCHEMA_VERSION}",
             )
+
+
+def _let_go(engine: Engine, process: int) -> None:
+    """Close the connections, if they are this process's: those of the one it was forked from stay open."""
+    engine.dispose(close=process == os.getpid())

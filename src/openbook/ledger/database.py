@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
-    DisconnectionError,
     IntegrityError,
     NoSuchModuleError,
     OperationalError,
@@ -83,22 +80,7 @@ def make_engine(location: str | Path, busy_timeout_seconds: float) -> Engine:
             f"the driver for {show(url)} is not installed ({error.name})",
             "install it with pip install 'openbook[postgres]'",
         ) from error
-    _keep_to_one_process(engine)
     return engine
-
-
-def _keep_to_one_process(engine: Engine) -> None:
-    """A connection stays open between transactions; a process that was forked makes one of its own."""
-
-    @event.listens_for(engine, "connect")
-    def _connect(_connection: Any, record: Any) -> None:
-        record.info["pid"] = os.getpid()
-
-    @event.listens_for(engine, "checkout")
-    def _checkout(_connection: Any, record: Any, proxy: Any) -> None:
-        if record.info["pid"] != os.getpid():
-            record.dbapi_connection = proxy.dbapi_connection = None
-            raise DisconnectionError("this connection is another process's")
 
 
 def show(url: URL) -> str:
