@@ -18,7 +18,7 @@ SAME_STAGE_SPREAD = 0.08
 """Relative standard deviation of a mean length, between runs of one stage."""
 OTHER_STAGE_SPREAD = 0.25
 RESIZED_SPREAD = 0.05
-"""More for each doubling of the examples of a step."""
+"""More for each doubling of steps, examples of a step, or parameters."""
 COARSE, FAR = 0.2, 9.0
 STEPS_TO_LEARN = 20
 """After so many steps a policy is two thirds of the way to the length it ends at; nano's zero took 16."""
@@ -106,12 +106,12 @@ def _apart(plan: StagePlan, one: PastRun) -> float:
 
 
 def _spread_of(plan: StagePlan, best: PastRun) -> float:
-    """Between runs of one stage, or of stages that are alike; more where a step differs in size."""
+    """Between runs of one stage, or of stages that are alike; more where what it does differs in size."""
     alike = best.plan.name == plan.name or (plan.base and best.base == plan.base)
-    doubled = 0.0
-    size, other = (one.settings.get("examples_per_step", 0) for one in (plan, best.plan))
-    if size and other:
-        doubled = abs(math.log2(size / other))
+    ours, theirs = plan.settings, best.plan.settings
+    doubled = max(
+        (abs(math.log2(ours[name] / theirs[name])) for name in ours if theirs.get(name)), default=0.0
+    )
     return math.hypot(SAME_STAGE_SPREAD if alike else OTHER_STAGE_SPREAD, RESIZED_SPREAD * doubled)
 
 
