@@ -18,7 +18,7 @@ import json
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
 from functools import cache
@@ -100,6 +100,26 @@ def parse_schema(schema: Schema, data: Mapping[str, Any]) -> Any:
     if isinstance(schema, type):
         return parse(schema, data)
     return parse_kind(schema, data) if "kind" in data else parse(schema[0], data)
+
+
+def parse_toml(cls: type[T], text: str, *, where: str, parse_float: Callable[[str], Any] = float) -> T:
+    """A TOML text as the config class `cls`; `where` names it in errors. Raises UserError."""
+    try:
+        data = tomllib.loads(text, parse_float=parse_float)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{where}: not valid TOML: {error}") from error
+    try:
+        return parse(cls, data)
+    except UserError as error:
+        raise UserError(f"{where}: {error.what}", error.mend) from error
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a user's file, such as a `price plan`. Raises UserError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{what} {path} cannot be read ({error})", "name another file") from error
 
 
 def field_types(cls: type) -> Mapping[str, Any]:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from datetime import date as Date
 
-from openbook.config import config
+from openbook.config import config, parse_toml
 from openbook.economics.accelerator import THIS, Accelerator, Precision, Quote, QuoteKind, Scope
 from openbook.economics.sourced import Mark, Sourced
-from openbook.economics.sourced_file import Figure, Source, Sources, find_source, parse_text, to_sourced
+from openbook.economics.sourced_file import Figure, Source, Sources, find_source, to_sourced
 from openbook.errors import UserError, nearest
 
 
@@ -88,7 +88,7 @@ class _File:
 
 def read_accelerators(text: str, *, where: str) -> dict[str, Accelerator]:
     """The accelerators of a TOML text by name; `where` names it in errors. Raises UserError."""
-    file = parse_text(_File, text, where=f"accelerators {where}")
+    file = parse_toml(_File, text, where=f"accelerators {where}")
     try:
         return {name: _accelerator(name, entry, file.sources) for name, entry in file.accelerators.items()}
     except UserError as error:

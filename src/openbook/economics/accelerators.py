@@ -14,6 +14,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from openbook.config import read_text
 from openbook.economics.accelerator import (
     THIS,
     Accelerator,
@@ -59,11 +60,7 @@ def with_file(path: Path | None) -> Mapping[str, Accelerator]:
     """
     if path is None:
         return _packaged()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"accelerators {path} cannot be read ({error})", "name another file") from error
-    return {**_packaged(), **read_accelerators(text, where=str(path))}
+    return {**_packaged(), **read_accelerators(read_text(path, "accelerators"), where=str(path))}
 
 
 def find_accelerator(

@@ -14,11 +14,10 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from openbook.config import config
+from openbook.config import config, parse_toml, read_text
 from openbook.economics.accelerator import Accelerator, Scope
 from openbook.economics.sourced import Mark, Sourced
-from openbook.economics.sourced_file import Figure, Source, Sources, parse_text, to_sourced
-from openbook.errors import UserError
+from openbook.economics.sourced_file import Figure, Source, Sources, to_sourced
 
 HOURS_PER_YEAR = 8760
 
@@ -185,11 +184,7 @@ def load_facility(path: Path | None = None) -> Facility:
     """The facility of the file at `path`, or of the package. Raises UserError for one that does not fit."""
     if path is None:
         return _packaged()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"facility {path} cannot be read ({error})", "name another file") from error
-    return read_facility(text, where=str(path))
+    return read_facility(read_text(path, "facility"), where=str(path))
 
 
 @cache
@@ -200,7 +195,7 @@ def _packaged() -> Facility:
 
 def read_facility(text: str, *, where: str) -> Facility:
     """The facility of a TOML text; `where` names it in errors. Raises UserError."""
-    file = parse_text(_File, text, where=f"facility {where}")
+    file = parse_toml(_File, text, where=f"facility {where}")
 
     def read(figure: Figure, unit: str) -> Sourced:
         return to_sourced(figure, file.sources, unit=unit, where=f"facility {where}")

@@ -6,16 +6,12 @@ from there unless it gives its own.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from datetime import date as Date
-from typing import TypeVar
 
-from openbook.config import config, parse
+from openbook.config import config
 from openbook.economics.sourced import Mark, Sourced
 from openbook.errors import UserError, nearest
-
-T = TypeVar("T")
 
 
 @config
@@ -43,18 +39,6 @@ class Figure:
 
 
 Sources = Mapping[str, Source]
-
-
-def parse_text(cls: type[T], text: str, *, where: str) -> T:
-    """A TOML text as the config class `cls`; `where` names it in errors. Raises UserError."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{where}: not valid TOML: {error}") from error
-    try:
-        return parse(cls, data)
-    except UserError as error:
-        raise UserError(f"{where}: {error.what}", error.mend) from error
 
 
 def find_source(key: str, sources: Sources, *, where: str) -> Source:

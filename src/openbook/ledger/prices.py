@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import field
 from datetime import date
@@ -12,7 +11,7 @@ from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 
-from openbook.config import config, parse
+from openbook.config import config, parse_toml, read_text
 from openbook.errors import UserError, nearest
 from openbook.ledger.accounts import PRICE_UNITS
 
@@ -73,22 +72,12 @@ class PricePlan:
     @classmethod
     def load(cls, path: Path) -> PricePlan:
         """The plan in a TOML file. Raises UserError for anything in it that does not fit."""
-        try:
-            return cls.from_toml(path.read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"price plan {path} cannot be read ({error})", "name another file") from error
+        return cls.from_toml(read_text(path, "price plan"), str(path))
 
     @classmethod
     def from_toml(cls, text: str, where: str) -> PricePlan:
         """The plan in a TOML text; `where` names it in errors."""
-        try:
-            data = tomllib.loads(text, parse_float=Decimal)
-        except tomllib.TOMLDecodeError as error:
-            raise UserError(f"price plan {where} is not valid TOML: {error}") from error
-        try:
-            return parse(cls, data)
-        except UserError as error:
-            raise UserError(f"price plan {where}: {error.what}", error.mend) from error
+        return parse_toml(cls, text, where=f"price plan {where}", parse_float=Decimal)
 
     def price(self, resource: str, day: date) -> Price:
         """The price of `resource` on `day`. Raises UserError when there is none."""

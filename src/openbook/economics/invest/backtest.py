@@ -18,13 +18,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from openbook.config import config
+from openbook.config import config, parse_toml
 from openbook.economics.invest.correlation import RankCorrelation
 from openbook.economics.invest.distributions import Distribution, Kind
 from openbook.economics.invest.sampling import Plan, Sampler, columns_of
 from openbook.economics.invest.statistics import Estimate, summarise
 from openbook.economics.sourced import Mark, Sourced
-from openbook.economics.sourced_file import Figure, Source, parse_text, to_sourced
+from openbook.economics.sourced_file import Figure, Source, to_sourced
 from openbook.errors import UserError
 
 Floats = npt.NDArray[np.float64]
@@ -117,7 +117,7 @@ def read_backtest(text: str | None = None, *, where: str = "backtest_2026.toml")
     if text is None:
         file = resources.files("openbook.economics") / "data" / "invest" / "backtest_2026.toml"
         text = file.read_text(encoding="utf-8")
-    data = parse_text(BacktestFile, text, where=where)
+    data = parse_toml(BacktestFile, text, where=where)
     companies = tuple(_company(name, one, data, where) for name, one in data.companies.items())
     names = list(data.companies)
     pairs = [(first, second) for place, first in enumerate(names) for second in names[place + 1 :]]

@@ -7,12 +7,11 @@ from datetime import date as Date
 from functools import cache
 from importlib import resources
 
-from openbook.config import config
+from openbook.config import config, parse_toml
 from openbook.economics.invest.distributions import Distribution, Kind
 from openbook.economics.invest.inputs import spec_of
 from openbook.economics.invest.scenario import Scenario
 from openbook.economics.sourced import Mark
-from openbook.economics.sourced_file import parse_text
 
 
 @config
@@ -36,7 +35,7 @@ class RegisterFile:
 def inconsistencies() -> tuple[Inconsistency, ...]:
     """The register, in the order of its file."""
     file = resources.files("openbook.economics").joinpath("data/invest/register.toml")
-    return parse_text(RegisterFile, file.read_text("utf-8"), where="register.toml").rows
+    return parse_toml(RegisterFile, file.read_text("utf-8"), where="register.toml").rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

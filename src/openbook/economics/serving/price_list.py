@@ -11,7 +11,6 @@ goes before the offer for the whole day.
 
 from __future__ import annotations
 
-import tomllib
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
@@ -19,7 +18,7 @@ from importlib import resources
 from itertools import combinations
 from pathlib import Path
 
-from openbook.config import config, parse
+from openbook.config import config, parse_toml, read_text
 from openbook.economics.sourced import MAX_AGE_DAYS, Mark
 from openbook.errors import UserError, nearest
 from openbook.ledger.metering import TokenPrices
@@ -146,22 +145,12 @@ class PriceList:
     @classmethod
     def load(cls, path: Path) -> PriceList:
         """The list in a TOML file. Raises UserError for anything in it that does not fit."""
-        try:
-            return cls.from_toml(path.read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"price list {path} cannot be read ({error})", "name another file") from error
+        return cls.from_toml(read_text(path, "price list"), str(path))
 
     @classmethod
     def from_toml(cls, text: str, where: str) -> PriceList:
         """The list in a TOML text; `where` names it in errors."""
-        try:
-            data = tomllib.loads(text, parse_float=Decimal)
-        except tomllib.TOMLDecodeError as error:
-            raise UserError(f"price list {where} is not valid TOML: {error}") from error
-        try:
-            return parse(cls, data)
-        except UserError as error:
-            raise UserError(f"price list {where}: {error.what}", error.mend) from error
+        return parse_toml(cls, text, where=f"price list {where}", parse_float=Decimal)
 
     def of(self, vendor: str | None = None, model: str | None = None) -> tuple[Offer, ...]:
         """The offers of a vendor or of a model, or of both. Raises UserError for unknown names."""
