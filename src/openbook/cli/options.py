@@ -68,3 +68,6 @@ CheckpointFolder = Annotated[
         help="The folder of a checkpoint or of a run that made one, a GGUF file, or `smollm2`.",
     ),
 ]
+AcceleratorFile = Annotated[
+    Path | None, typer.Option("--accelerators", metavar="FILE", help="Your own accelerators, over ours.")
+]

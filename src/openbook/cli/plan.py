@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openbook.cli.options import Json, Overrides
+from openbook.cli.options import AcceleratorFile, Json, Overrides
 from openbook.cli.plan_options import (
-    AcceleratorFile,
     AcceleratorName,
     BatchTokens,
     Compare,

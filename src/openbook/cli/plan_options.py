@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -52,9 +51,6 @@ Purchase = Annotated[
 ]
 Electricity = Annotated[
     float | None, typer.Option("--electricity", metavar="USD", help="Of a kilowatt-hour.")
-]
-AcceleratorFile = Annotated[
-    Path | None, typer.Option("--accelerators", metavar="FILE", help="Your own accelerators, over ours.")
 ]
 Compare = Annotated[
     str, typer.Option("--compare", metavar="A,B,..", help="The same run on several accelerators.")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from openbook.cli.options import Json
+from openbook.cli.options import AcceleratorFile, Json
 
 Source = Annotated[
     str | None,
@@ -19,9 +19,6 @@ Source = Annotated[
 ]
 AcceleratorName = Annotated[
     str, typer.Option("--accelerator", metavar="NAME", help="h800, a100-80, ... or `this`.")
-]
-AcceleratorFile = Annotated[
-    Path | None, typer.Option("--accelerators", metavar="FILE", help="Your own accelerators, over ours.")
 ]
 PrecisionName = Annotated[
     str | None,
